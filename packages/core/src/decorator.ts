@@ -1,0 +1,64 @@
+import { shown } from './options.js'
+import { RedisMutex, type RedisMutexOptions } from './redis-mutex.js'
+import type { RedisClient } from './stores/redis/client.js'
+
+/** A key, several, or how to make them from a function's arguments. */
+export type KeyOrFunction<This, Args extends unknown[]> =
+  | string
+  | readonly string[]
+  | ((
+      this: This,
+      ...args: Args
+    ) => string | readonly string[] | PromiseLike<string | readonly string[]>)
+
+/** A function, or a method as a standard decorator sees it, that is to run under a lock. */
+export type Exclusive<This, Args extends unknown[]> = <R>(
+  body: (this: This, ...args: Args) => R | Promise<R>,
+  context?: ClassMethodDecoratorContext<This>,
+) => (this: This, ...args: Args) => Promise<R>
+
+/**
+ * Has a function run under a lock: wraps a function, or decorates a method (static ones too).
+ * The lock itself is not passed to it; what is to know its lock uses `runExclusive`.
+ *
+ * @param redis an ioredis client
+ * @param keyOrFunction a static key, or a function that makes one from the same arguments (and
+ *   `this`) as the call
+ * @throws TypeError, RangeError as `new RedisMutex(redis, options)` does; the wrapped function
+ *   rejects as `mutex.runExclusive` does
+ *
+ * @example
+ * const save = withRedisMutex(redis, (user: User) => `user:${user.id}`)(async (user: User) => { … })
+ *
+ * class Cart {
+ *   \@withRedisMutex(redis, (id: string) => `cart:${id}`)
+ *   async add(id: string, item: Item) { … }
+ * }
+ */
+// biome-ignore lint/suspicious/noExplicitAny: `this` and the arguments are whatever the wrapped function's are
+export function withRedisMutex<This = any, Args extends unknown[] = any[]>(
+  redis: RedisClient,
+  keyOrFunction: KeyOrFunction<This, Args>,
+  options: RedisMutexOptions = {},
+): Exclusive<This, Args> {
+  if (
+    typeof keyOrFunction !== 'function' &&
+    typeof keyOrFunction !== 'string' &&
+    !Array.isArray(keyOrFunction)
+  ) {
+    throw new TypeError(`keyOrFunction must be a key or a function, got ${shown(keyOrFunction)}`)
+  }
+  const mutex = new RedisMutex(redis, options)
+  return (body, context) => {
+    if (typeof body !== 'function' || (context && context.kind !== 'method')) {
+      throw new TypeError(
+        `withRedisMutex wraps functions and methods, got ${context?.kind ?? shown(body)}`,
+      )
+    }
+    return async function (...args) {
+      const key =
+        typeof keyOrFunction === 'function' ? await keyOrFunction.apply(this, args) : keyOrFunction
+      return mutex.runExclusive(key, () => body.apply(this, args))
+    }
+  }
+}

@@ -1,0 +1,104 @@
+import { drift, LONGEST_TIMER, now } from './clock.js'
+import { endOf, type Store, type Tenure } from './stores/store.js'
+
+/** What has a lease to be kept. */
+export interface Leased {
+  readonly held: Tenure | undefined
+  /** The hold's or the lease's time is over. */
+  end(): void
+  /** The store says that it is not ours any more. */
+  lose(tenure: Tenure): void
+}
+
+/**
+ * Keeps the leases of all that is held: judges them by the clock, renews them when half is gone,
+ * and tells of those that are over.
+ *
+ * One timer for all, which does not keep the process alive. Its tick is only an occasion to look at
+ * the clock: after a stall everybody else who looks comes to the same verdict.
+ */
+export class Keeper {
+  readonly #held = new Set<Leased>()
+  #timer: NodeJS.Timeout | undefined
+  #next = Number.POSITIVE_INFINITY
+
+  constructor(readonly store: Store) {}
+
+  /** `leased.held` is new, or its terms are. */
+  keep(leased: Leased): void {
+    this.#held.add(leased)
+    const { held } = leased
+    if (!held) return
+    const at = now()
+    plan(held)
+    if (at >= held.renewAt) this.#renew(leased, held, at)
+    this.#expect(due(held))
+  }
+
+  forget(leased: Leased): void {
+    this.#held.delete(leased)
+  }
+
+  /** Looks again no later than `at`. */
+  #expect(at: number): void {
+    if (at >= this.#next) return
+    this.#next = at
+    clearTimeout(this.#timer)
+    const wait = Math.min(Math.max(Math.ceil(at - now()), 0), LONGEST_TIMER)
+    this.#timer = setTimeout(() => this.#look(), wait)
+    this.#timer.unref()
+  }
+
+  #look(): void {
+    const at = now()
+    let next = Number.POSITIVE_INFINITY
+    for (const leased of [...this.#held]) {
+      const { held } = leased
+      if (!held || !this.#held.has(leased)) continue
+      if (at >= endOf(held)) {
+        leased.end()
+        continue
+      }
+      // Those that are due soon go along, so that a round over many takes few commands.
+      if (at >= held.renewAt - held.lease / 8) this.#renew(leased, held, at)
+      next = Math.min(next, due(held))
+    }
+    this.#next = Number.POSITIVE_INFINITY
+    this.#expect(next)
+  }
+
+  #renew(leased: Leased, tenure: Tenure, at: number): void {
+    if (tenure.renewing) return
+    tenure.renewing = true
+    const ms = Math.ceil(Math.min(tenure.lease, tenure.until - at))
+    this.store.renew(tenure, ms).then(
+      (ours) => {
+        tenure.renewing = false
+        if (leased.held !== tenure) return
+        if (!ours) {
+          leased.lose(tenure)
+          return
+        }
+        tenure.deadline = Math.max(tenure.deadline, at + ms - drift(ms))
+        plan(tenure)
+        this.#expect(due(tenure))
+      },
+      () => {
+        // Unknown is not lost: tried again until the lease is over by our own clock.
+        tenure.renewing = false
+        if (leased.held !== tenure) return
+        tenure.renewAt = now() + Math.min(500, tenure.lease / 16)
+        this.#expect(due(tenure))
+      },
+    )
+  }
+}
+
+/** A lease that reaches to the end of the hold needs no renewal; any other does when half is gone. */
+function plan(tenure: Tenure): void {
+  const reaches = tenure.deadline + drift(tenure.lease) >= tenure.until
+  tenure.renewAt = reaches ? Number.POSITIVE_INFINITY : tenure.deadline - tenure.lease / 2
+}
+
+const due = (tenure: Tenure): number =>
+  tenure.renewing ? endOf(tenure) : Math.min(tenure.renewAt, endOf(tenure))

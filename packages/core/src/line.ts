@@ -1,0 +1,264 @@
+import { drift, now } from './clock.js'
+import type { Core } from './core.js'
+import {
+  BlockTimeExceedError,
+  type MutexError,
+  MutexExpiredError,
+  MutexLockError,
+  MutexLostError,
+  MutexQueueFullError,
+  MutexStoreError,
+} from './errors.js'
+import { Fifo } from './fifo.js'
+import { SLICE } from './pace.js'
+import type { Place } from './place.js'
+import { type Asker, endOf, type Tenure } from './stores/store.js'
+
+/** How long the store's word that nobody else waits is good for without a live inbox. */
+const WORD = 50
+
+/**
+ * One key in this process: who waits for it, and whose turn it is.
+ *
+ * Either nothing is `held`, and `asked` is the store's answer that the first of those waiting waits
+ * for; or `held` is this process's tenure, and `holder` has it (for one turn of the event loop
+ * perhaps nobody). When the holder is done, the tenure passes to the next in line without a
+ * command, or goes back to the store in the same command that asks for the next.
+ */
+export class Line implements Asker {
+  readonly #waiting = new Fifo<Place>()
+  /** Asked of the store for the first in line; ends when that one leaves. */
+  #asked: Tenure | undefined
+  held: Tenure | undefined
+  holder: Place | undefined
+
+  constructor(
+    readonly core: Core,
+    readonly name: string,
+  ) {}
+
+  /** Those who wait, first first. */
+  get waiting(): Iterable<Place> {
+    return this.#waiting
+  }
+
+  join(place: Place): void {
+    const taken = this.held !== undefined || this.#waiting.size > 0
+    const { key, policy } = place.want
+    if (taken && !policy.blocking) {
+      place.refuse(new MutexLockError('the key is held or waited for', { key }))
+      return
+    }
+    // The first in line does not wait before the store has said that it has to.
+    const trying = this.#asked && !this.#asked.answered ? 1 : 0
+    if (this.#waiting.size - trying >= policy.maxWaiting) {
+      place.refuse(
+        new MutexQueueFullError(
+          `maxWaiting (${policy.maxWaiting}) callers wait for the key in this process already`,
+          { key },
+        ),
+      )
+      return
+    }
+    this.#waiting.push(place)
+    if (taken) this.core.store.listen()
+    else this.#ask()
+    if (place.state === 'new') place.wait()
+  }
+
+  /** A waiting place gives up. */
+  leave(place: Place, reason: unknown): void {
+    if (place.state !== 'waiting') return
+    const asked = this.#waiting.first === place ? this.#asked : undefined
+    this.#waiting.remove(place)
+    place.refuse(reason)
+    if (!asked) return
+    // What was asked for carries the age and patience of the one who left.
+    this.#asked = undefined
+    this.#ask()
+    this.core.store.cancel(asked)
+  }
+
+  /** What to tell a place whose `blockTime` is over. */
+  timeUp(place: Place): MutexError {
+    const { key, policy, blockTime } = place.want
+    if (this.#asked && !this.#asked.answered) {
+      return new MutexStoreError(`the store did not answer within blockTime (${blockTime} ms)`, {
+        key,
+      })
+    }
+    const by = this.held
+      ? `; this process itself has held it for ${Math.round(now() - this.held.since)} ms`
+      : ''
+    return new BlockTimeExceedError(
+      `the lock did not come within blockTime (${policy.blockTime} ms)${by}`,
+      { key },
+    )
+  }
+
+  #ask(): void {
+    const tenure = this.#wish()
+    if (tenure) this.core.store.acquire(tenure)
+    else if (!this.held) this.core.lines.delete(this.name)
+  }
+
+  /** What the first in line would ask of the store. */
+  #wish(): Tenure | undefined {
+    const first = this.#waiting.first
+    if (!first) return undefined
+    const { policy, blockTime } = first.want
+    const wish = { name: this.name, since: first.since, blockTime, policy }
+    this.#asked = this.core.store.tenure(this, wish)
+    return this.#asked
+  }
+
+  granted(tenure: Tenure): void {
+    this.#asked = undefined
+    this.held = tenure
+    tenure.since = now()
+    this.#deliver(tenure, tenure.since)
+  }
+
+  refused(_tenure: Tenure): void {
+    this.#asked = undefined
+    const place = this.#waiting.shift()
+    place?.refuse(new MutexLockError('the key is held or waited for', { key: place.want.key }))
+    this.#ask()
+  }
+
+  failed(_tenure: Tenure, cause: MutexStoreError, asked: number): void {
+    this.#asked = undefined
+    for (const place of this.#waiting) {
+      if (place.since > asked && place !== this.#waiting.first) continue
+      this.#waiting.remove(place)
+      const { key, member } = place.want
+      member.storeErrors++
+      place.refuse(new MutexStoreError(cause.message, { key, cause: cause.cause }))
+    }
+    this.#ask()
+  }
+
+  /** The tenure goes to the first in line. */
+  #deliver(tenure: Tenure, at: number): void {
+    const place = this.#waiting.shift()
+    if (!place) throw new Error('nobody is in line')
+    const { lease, storeTimeout } = place.want.policy
+    tenure.lease = lease
+    tenure.patience = Math.min(storeTimeout, lease / 4)
+    tenure.until = at + place.want.expiry
+    this.holder = place
+    this.core.keeper.keep(this)
+    place.hold(tenure.owner, tenure.token, at)
+  }
+
+  /**
+   * The holder is done.
+   * @returns whether the lock was ours to the end, by promise if the store has to say so
+   */
+  finish(place: Place): Promise<boolean> | boolean {
+    this.judge()
+    const tenure = this.held
+    if (place !== this.holder || !tenure) return false
+    this.holder = undefined
+    const release = this.#advance(tenure, now())
+    place.free(release)
+    return release
+  }
+
+  /** Ends what the clock says is over: after a stall nobody else may have looked yet. */
+  judge(): void {
+    if (this.held && now() >= endOf(this.held)) this.end()
+  }
+
+  /** The present holder may hold until `until` (this process's clock) and no longer. */
+  limit(place: Place, until: number): void {
+    if (place !== this.holder || !this.held) return
+    this.held.until = until
+    this.core.keeper.keep(this)
+  }
+
+  /** No renewal any more for this holder: the rest of the lease is its last. */
+  stopRenewing(place: Place): void {
+    const tenure = this.held
+    if (!tenure) return
+    this.limit(place, Math.min(tenure.until, tenure.deadline, now() + tenure.lease))
+  }
+
+  /** Nobody holds the tenure: who is next? */
+  #advance(tenure: Tenure, at: number): Promise<boolean> | boolean {
+    if (!this.#waiting.first || !this.#mayPassOn(tenure, at)) return this.#giveBack(tenure)
+    if (this.core.pace.spent(at)) {
+      setImmediate(() => {
+        if (this.held === tenure && !this.holder) unheard(this.#advance(tenure, now()))
+      })
+      return true
+    }
+    if (tenure.token !== null) tenure.token++
+    this.#deliver(tenure, at)
+    return true
+  }
+
+  #mayPassOn(tenure: Tenure, at: number): boolean {
+    if (at >= tenure.deadline) return false
+    if (tenure.token !== null && tenure.token >= tenure.lastToken) return false
+    if (tenure.contended) return at - tenure.since < SLICE
+    return this.core.store.listening || at - tenure.heard < WORD
+  }
+
+  #giveBack(tenure: Tenure): Promise<boolean> {
+    this.held = undefined
+    this.core.keeper.forget(this)
+    const next = this.#wish()
+    if (!next) this.core.lines.delete(this.name)
+    return this.core.store.release(tenure, next)
+  }
+
+  /** The keeper: the holder's time is over, or the lease is. */
+  end(): void {
+    const tenure = this.held
+    if (!tenure) return
+    const at = now()
+    const { holder } = this
+    this.holder = undefined
+    const release = this.#advance(tenure, at)
+    unheard(release)
+    if (!holder) return
+    const { key, policy } = holder.want
+    // A lease that was to reach to the end of the hold is over a little sooner than that.
+    holder.lose(
+      at >= tenure.until - drift(policy.lease)
+        ? new MutexExpiredError(
+            `the lock has been held for its whole expiry (${policy.expiry} ms)`,
+            { key },
+          )
+        : new MutexLostError('the lease could not be renewed in time', { key }),
+      release,
+    )
+  }
+
+  /** The store: the lock is not ours any more. */
+  lose(tenure: Tenure): void {
+    if (this.held !== tenure) return
+    const { holder } = this
+    this.held = undefined
+    this.holder = undefined
+    this.core.keeper.forget(this)
+    const { key } = holder?.want ?? {}
+    holder?.lose(new MutexLostError('the lock is not ours any more in the store', { key }), false)
+    this.#ask()
+  }
+
+  /** The holder's mutex takes its lock away. */
+  revoke(place: Place, reason: MutexError): Promise<boolean> | boolean {
+    if (place !== this.holder || !this.held) return true
+    this.holder = undefined
+    const release = this.#advance(this.held, now())
+    place.lose(reason, release)
+    return release
+  }
+}
+
+/** Nobody waits for this release: what it meets shows in the next command, or the lease ends it. */
+function unheard(release: Promise<boolean> | boolean): void {
+  if (typeof release !== 'boolean') release.catch(() => {})
+}

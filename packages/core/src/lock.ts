@@ -1,0 +1,153 @@
+import { type MutexError, MutexUnlockError } from './errors.js'
+import type { Place } from './place.js'
+
+let abort: (lock: Lock, reason: MutexError) => void
+let placesOf: (lock: Lock) => readonly Place[]
+
+/**
+ * A lock that is held, on one key or on several.
+ *
+ * @example
+ * await using lock = await mutex.acquireLock('user:42')
+ */
+export class Lock implements AsyncDisposable {
+  /** How long it was waited for, in milliseconds. */
+  readonly waited: number
+  /** In the order in which the keys were given. */
+  readonly #places: readonly Place[]
+  #released = false
+  #reason: MutexError | undefined
+  #controller: AbortController | undefined
+
+  static {
+    abort = (lock, reason) => lock.#abort(reason)
+    placesOf = (lock) => lock.#places
+  }
+
+  /** @internal Locks come from a mutex. */
+  constructor(places: readonly Place[], waited: number) {
+    this.#places = places
+    this.waited = waited
+  }
+
+  /** The key, as it was given (of several: the first); `null` once released. */
+  get key(): string | null {
+    return this.#released ? null : (this.#places[0]?.want.key ?? null)
+  }
+
+  /** What the store holds for this lock (of several keys: the first one's); `null` once released. */
+  get value(): string | null {
+    return this.#released ? null : (this.#places[0]?.owner ?? null)
+  }
+
+  /** All keys, in the order given and without duplicates; empty once released. */
+  get keys(): readonly string[] {
+    return this.#released ? [] : this.#places.map((place) => place.want.key)
+  }
+
+  /**
+   * A number, as a string, that is higher than that of every earlier holder of the key (of several
+   * keys: the first one's). Have the resource that you write to refuse a lower one than it has seen,
+   * and a holder who was late to notice the loss of its lock can do no harm.
+   * `null` once released, and where the store has none.
+   */
+  get fencingToken(): string | null {
+    return this.#released ? null : tokenOf(this.#places[0])
+  }
+
+  /** The fencing token of each key. Empty once released. */
+  get fencingTokens(): ReadonlyMap<string, string | null> {
+    return new Map(
+      this.#released ? [] : this.#places.map((place) => [place.want.key, tokenOf(place)]),
+    )
+  }
+
+  /**
+   * Aborts when the lock ends before it is released. `reason` is a `MutexLostError`,
+   * `MutexExpiredError`, `MutexClosedError` or, in an HTTP request, `ClientGoneError` (then the lock
+   * is still held). It does not abort by a release.
+   */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController()
+      for (const place of this.#places) {
+        place.onLost = (reason) => this.#abort(reason)
+        if (place.ended) this.#abort(place.ended)
+      }
+      if (this.#reason) this.#controller.abort(this.#reason)
+    }
+    // A stalled event loop has not run the timer yet that would have told.
+    for (const place of this.#places) place.line.judge()
+    return this.#controller.signal
+  }
+
+  #abort(reason: MutexError): void {
+    this.#reason ??= reason
+    this.#controller?.abort(this.#reason)
+  }
+
+  /**
+   * Gives the lock back. The next waiter in this process has it before this returns.
+   *
+   * It may be left unawaited: a rejection that nobody handles does not end the process, and the
+   * lease ends the lock.
+   *
+   * @throws MutexUnlockError if it had expired, was overridden by another holder, or had been
+   *   released already; `cause` says which
+   * @throws MutexStoreError if the store could not be asked; the lease then ends the lock
+   */
+  release(): Promise<void> {
+    if (this.#released) {
+      return handled(Promise.reject(new MutexUnlockError('the lock has been released already')))
+    }
+    const releases = this.#places.map((place) => place.line.finish(place))
+    if (releases.every((release) => release === true)) {
+      this.#released = true
+      return Promise.resolve()
+    }
+    const key = this.#places[0]?.want.key
+    this.#released = true
+    return handled(this.#outcome(releases, key))
+  }
+
+  async #outcome(releases: (Promise<boolean> | boolean)[], key: string | undefined): Promise<void> {
+    const results = await Promise.allSettled(releases)
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+    if (results.every((result) => result.status === 'fulfilled' && result.value)) return
+    const cause = this.#places.find((place) => place.ended)?.ended
+    throw new MutexUnlockError(
+      cause?.message ?? 'the lock is not ours any more: it expired, or somebody else has it',
+      cause ? { key, cause } : { key },
+    )
+  }
+
+  /**
+   * Releases, unless that has happened. It can't know how the block ended, so it never throws, but
+   * reports a failure as a process warning; `runExclusive` throws.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#released) return
+    await this.release().catch((error) => process.emitWarning(error))
+  }
+}
+
+function tokenOf(place: Place | undefined): string | null {
+  const token = place?.token ?? null
+  return token === null ? null : String(token)
+}
+
+/** A promise whose rejection does no harm when nobody waits for it. */
+function handled(promise: Promise<void>): Promise<void> {
+  promise.catch(() => {})
+  return promise
+}
+
+/** Aborts the signal of a lock, which stays held. */
+export function abortSignal(lock: Lock, reason: MutexError): void {
+  abort(lock, reason)
+}
+
+/** Lets the rest of the lease be the last of it. */
+export function stopRenewing(lock: Lock): void {
+  for (const place of placesOf(lock)) place.line.stopRenewing(place)
+}

@@ -1,0 +1,268 @@
+import { now } from './clock.js'
+import { Core } from './core.js'
+import { MutexClosedError, MutexLockError } from './errors.js'
+import { Lock } from './lock.js'
+import { Member, type MutexStats } from './member.js'
+import {
+  assertOptions,
+  type MutexOptions,
+  mutexOptionNames,
+  type Policy,
+  resolveOptions,
+  shown,
+} from './options.js'
+import { Place, type Want } from './place.js'
+import type { Store } from './stores/store.js'
+
+/** What one acquisition may set for itself. */
+export interface AcquireOptions extends Pick<MutexOptions, 'blocking' | 'blockTime'> {
+  /** Gives up waiting when it aborts; the acquisition rejects with its `reason`. */
+  signal?: AbortSignal | undefined
+}
+
+const acquireOptionNames = ['blocking', 'blockTime', 'signal'] as const
+
+/**
+ * A mutex over any store.
+ *
+ * All mutexes over one store exclude each other in this process without asking the store; the store
+ * sees to the order between processes.
+ *
+ * @example
+ * const mutex = new Mutex(memoryStore())
+ * await mutex.runExclusive('user:42', async () => { … })
+ */
+export class Mutex implements AsyncDisposable {
+  /** Where the locks are. */
+  readonly store: Store
+  /** The options as they were set, without defaults. */
+  readonly options: Readonly<MutexOptions>
+  readonly #core: Core
+  readonly #member: Member
+  readonly #policy: Policy
+
+  /**
+   * @throws TypeError for a wrong store, a wrong type or an unknown option
+   * @throws RangeError for a wrong value, or values in a wrong order
+   * @param member internal: what `with` passes on
+   */
+  constructor(store: Store, options: MutexOptions = {}, member: Member = new Member()) {
+    if (typeof store?.acquire !== 'function' || typeof store.nameOf !== 'function') {
+      throw new TypeError(`store must be a store such as memoryStore(), got ${shown(store)}`)
+    }
+    this.#policy = resolveOptions(options)
+    this.options = { ...options }
+    this.store = store
+    this.#core = Core.of(store)
+    this.#member = member
+    this.#core.join(this.#member)
+  }
+
+  /**
+   * Waits for the lock on one key, or on several at once.
+   *
+   * Several keys are locked in an order that is the same everywhere, so that two who want the same
+   * keys never wait for each other; one `blockTime` counts for all, and either all are held or none.
+   * When one of them is lost, the signal of the whole lock aborts.
+   *
+   * @throws MutexLockError if it is taken and `blocking` is false
+   * @throws BlockTimeExceedError if it did not come within `blockTime`
+   * @throws MutexQueueFullError if `maxWaiting` wait for it in this process already
+   * @throws MutexStoreError if the store can't be asked
+   * @throws MutexClosedError if the mutex is closed
+   * @throws TypeError, RangeError for wrong keys or options; the signal's reason when it aborts
+   */
+  acquireLock(key: string | readonly string[], options?: AcquireOptions): Promise<Lock> {
+    try {
+      const policy = options === undefined ? this.#policy : this.#policyFor(options)
+      return this.#acquire(key, policy, options?.signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** The lock, or `null` at once if anybody holds the key, waits for it or is trying to get it. */
+  async tryAcquire(key: string | readonly string[]): Promise<Lock | null> {
+    try {
+      return await this.#acquire(key, { ...this.#policy, blocking: false }, undefined)
+    } catch (error) {
+      if (error instanceof MutexLockError) return null
+      throw error
+    }
+  }
+
+  /**
+   * Runs `body` under the lock, and gives what it gives.
+   *
+   * @throws what `body` throws; else MutexUnlockError if the lock was lost meanwhile, since then
+   *   somebody else may have been at work at the same time; and all that `acquireLock` throws
+   */
+  async runExclusive<T>(
+    key: string | readonly string[],
+    body: (lock: Lock) => T | PromiseLike<T>,
+    options?: AcquireOptions,
+  ): Promise<T> {
+    if (typeof body !== 'function') {
+      throw new TypeError(`body must be a function, got ${shown(body)}`)
+    }
+    const lock = await this.acquireLock(key, options)
+    let result: T
+    try {
+      result = await body(lock)
+    } catch (error) {
+      if (lock.key !== null) await lock.release().catch(() => {})
+      throw error
+    }
+    if (lock.key !== null) await lock.release()
+    return result
+  }
+
+  /**
+   * The same mutex with other options for some of its callers: the same store and counters, closed
+   * together.
+   * @throws TypeError, RangeError as the constructor does
+   */
+  with(options: MutexOptions): Mutex {
+    assertOptions(options, mutexOptionNames)
+    return new Mutex(this.store, { ...this.options, ...options }, this.#member)
+  }
+
+  /** What it has going on, and has done so far. */
+  stats(): MutexStats {
+    return this.#member.stats()
+  }
+
+  /**
+   * Refuses new work and fails the waiters with `MutexClosedError`, but leaves what is held to its
+   * holders. Resolves when the last of them is done.
+   */
+  async drain(): Promise<void> {
+    this.#member.closed = true
+    for (const line of [...this.#core.lines.values()]) {
+      for (const place of line.waiting) {
+        if (place.want.member === this.#member) line.leave(place, closed(place.want.key))
+      }
+    }
+    await this.#member.idle()
+  }
+
+  /**
+   * Refuses new work, fails the waiters with `MutexClosedError`, aborts the signals of what is held
+   * and gives it back. Of connections it closes only those that it opened itself.
+   */
+  async close(): Promise<void> {
+    const drained = this.drain()
+    for (const line of [...this.#core.lines.values()]) {
+      const { holder } = line
+      if (holder?.want.member === this.#member) line.revoke(holder, closed(holder.want.key))
+    }
+    await drained
+    await this.#core.leave(this.#member)
+  }
+
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #policyFor(options: AcquireOptions): Policy {
+    assertOptions(options, acquireOptionNames)
+    const { signal, blocking, blockTime } = options
+    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+      throw new TypeError(`signal must be an AbortSignal, got ${shown(signal)}`)
+    }
+    if (blocking === undefined && blockTime === undefined) return this.#policy
+    const { blocking: usually, blockTime: usual } = this.options
+    return resolveOptions({
+      ...this.options,
+      blocking: blocking ?? usually,
+      blockTime: blockTime ?? usual,
+    })
+  }
+
+  #acquire(
+    key: string | readonly string[],
+    policy: Policy,
+    signal: AbortSignal | undefined,
+  ): Promise<Lock> {
+    if (typeof key !== 'string') return this.#acquireAll(key, policy, signal)
+    return this.#take(key, this.#nameOf(key), policy, policy.blockTime, policy.expiry, signal).then(
+      (place) => new Lock([place], place.waited),
+    )
+  }
+
+  async #acquireAll(
+    keys: readonly string[],
+    policy: Policy,
+    signal: AbortSignal | undefined,
+  ): Promise<Lock> {
+    if (!Array.isArray(keys) || keys.length === 0) {
+      throw new TypeError(
+        `key must be a string or a non-empty array of strings, got ${shown(keys)}`,
+      )
+    }
+    const began = now()
+    // Names, not keys, decide what is the same lock and who comes first.
+    const byName = new Map<string, string>()
+    for (const key of keys) {
+      const name = this.#nameOf(key)
+      if (!byName.has(name)) byName.set(name, key)
+    }
+    const held = new Map<string, Place>()
+    try {
+      for (const name of [...byName.keys()].sort()) {
+        const key = byName.get(name) as string
+        const rest = Math.max(1, policy.blockTime - (now() - began))
+        held.set(name, await this.#take(key, name, policy, rest, Number.POSITIVE_INFINITY, signal))
+      }
+      const until = now() + policy.expiry
+      for (const place of held.values()) {
+        place.line.judge()
+        if (place.ended) throw place.ended
+        place.line.limit(place, until)
+      }
+    } catch (error) {
+      for (const place of held.values()) {
+        const release = place.line.finish(place)
+        if (typeof release !== 'boolean') release.catch(() => {})
+      }
+      throw error
+    }
+    const places = [...byName.keys()].map((name) => held.get(name) as Place)
+    return new Lock(places, now() - began)
+  }
+
+  #take(
+    key: string,
+    name: string,
+    policy: Policy,
+    blockTime: number,
+    expiry: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Place> {
+    const member = this.#member
+    return new Promise((granted, refused) => {
+      if (member.closed) throw closed(key)
+      signal?.throwIfAborted()
+      const want: Want = { key, policy, member, blockTime, expiry, signal, granted, refused }
+      const line = this.#core.line(name)
+      line.join(new Place(line, want))
+    })
+  }
+
+  #nameOf(key: unknown): string {
+    if (typeof key !== 'string' || key === '' || !key.isWellFormed()) {
+      throw new TypeError(`key must be a non-empty, well-formed string, got ${kindOf(key)}`)
+    }
+    return this.store.nameOf(key)
+  }
+}
+
+/** Keys come from requests: a message tells what was wrong with one, but never shows it. */
+function kindOf(key: unknown): string {
+  if (typeof key !== 'string') return shown(key)
+  return key === '' ? 'an empty string' : 'a string with a lone surrogate'
+}
+
+const closed = (key: string): MutexClosedError =>
+  new MutexClosedError('the mutex has been closed', { key })

@@ -1,0 +1,101 @@
+import { now } from './clock.js'
+import type { MutexError } from './errors.js'
+import type { Link } from './fifo.js'
+import type { Line } from './line.js'
+import type { Member } from './member.js'
+import type { Policy } from './options.js'
+
+/** What a caller wants of a line. */
+export interface Want {
+  readonly key: string
+  readonly policy: Policy
+  readonly member: Member
+  /** How long it may wait: what is left of `policy.blockTime`. */
+  readonly blockTime: number
+  /** How long it may hold: `policy.expiry`, or `Infinity` until the last of several keys has come. */
+  readonly expiry: number
+  readonly signal: AbortSignal | undefined
+  granted(place: Place): void
+  refused(error: unknown): void
+}
+
+/**
+ * One caller's place in the line of one key: it waits, then holds, then is over.
+ * The line moves it; `ended` says why holding is over, if not by a release.
+ */
+export class Place implements Link<Place> {
+  before: Place | undefined
+  after: Place | undefined
+  state: 'new' | 'waiting' | 'holding' | 'over' = 'new'
+  readonly since: number = now()
+  /** How long it waited, once it holds. */
+  waited = 0
+  /** While holding: the owner value and fencing token of this hold. */
+  owner = ''
+  token: number | null = null
+  ended: MutexError | undefined
+  /** Set by a holder who wants to hear of a loss. */
+  onLost: ((reason: MutexError) => void) | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(
+    readonly line: Line,
+    readonly want: Want,
+  ) {}
+
+  /** It has to wait: bounded by `blockTime` and the caller's own signal. */
+  wait(): void {
+    const { member, signal, blockTime } = this.want
+    this.state = 'waiting'
+    member.waiting++
+    signal?.addEventListener('abort', this)
+    if (blockTime !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(timeUp, blockTime, this)
+  }
+
+  #stopWaiting(): void {
+    if (this.state !== 'waiting') return
+    this.want.member.waiting--
+    this.want.signal?.removeEventListener('abort', this)
+    clearTimeout(this.#timer)
+  }
+
+  /** The caller's signal has aborted. */
+  handleEvent(): void {
+    this.line.leave(this, this.want.signal?.reason)
+  }
+
+  hold(owner: string, token: number | null, at: number): void {
+    this.#stopWaiting()
+    this.state = 'holding'
+    this.owner = owner
+    this.token = token
+    this.waited = at - this.since
+    this.want.member.begin()
+    this.want.granted(this)
+  }
+
+  refuse(error: unknown): void {
+    this.#stopWaiting()
+    this.state = 'over'
+    this.want.member.refused++
+    this.want.refused(error)
+  }
+
+  /** Holding is over; `release` is what becomes of the lock. */
+  free(release: Promise<boolean> | boolean): void {
+    this.state = 'over'
+    this.want.member.end(release)
+  }
+
+  /** Holding is over, but the holder does not know. */
+  lose(reason: MutexError, release: Promise<boolean> | boolean): void {
+    this.free(release)
+    this.ended = reason
+    this.want.member.lost++
+    this.onLost?.(reason)
+  }
+}
+
+function timeUp(place: Place): void {
+  place.line.leave(place, place.line.timeUp(place))
+}

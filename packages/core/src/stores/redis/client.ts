@@ -1,0 +1,45 @@
+import { shown } from '../../options.js'
+
+/**
+ * What is asked of a Redis client: the part of ioredis's `Redis` and `Cluster` (5.4 and later, and
+ * iovalkey) that the store uses.
+ */
+export interface RedisClient {
+  evalsha(sha: string, keys: number, ...args: string[]): Promise<unknown>
+  eval(script: string, keys: number, ...args: string[]): Promise<unknown>
+  subscribe(...channels: string[]): Promise<unknown>
+  unsubscribe(...channels: string[]): Promise<unknown>
+  // biome-ignore lint/suspicious/noExplicitAny: an event's arguments are whatever the client makes of it
+  on(event: string, listener: (...args: any[]) => void): unknown
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  off(event: string, listener: (...args: any[]) => void): unknown
+  duplicate(): RedisClient
+  disconnect(): void
+  readonly status: string
+  readonly isCluster?: boolean
+  readonly options?: { readonly keyPrefix?: string | undefined }
+}
+
+const methods = [
+  'evalsha',
+  'eval',
+  'subscribe',
+  'unsubscribe',
+  'on',
+  'off',
+  'duplicate',
+  'disconnect',
+] as const
+
+/** @throws TypeError for what is no client, or none of ioredis's kind */
+export function assertClient(value: unknown): asserts value is RedisClient {
+  const client = value as Partial<Record<keyof RedisClient, unknown>> | null | undefined
+  const missing = methods.find((name) => typeof client?.[name] !== 'function')
+  if (missing !== undefined || typeof client?.status !== 'string') {
+    const lack =
+      typeof client === 'object' && client !== null ? ` without ${missing ?? 'status'}` : ''
+    throw new TypeError(
+      `redis must be an ioredis client (Redis or Cluster), got ${shown(value)}${lack}`,
+    )
+  }
+}

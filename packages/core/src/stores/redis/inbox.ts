@@ -1,0 +1,152 @@
+import { now } from '../../clock.js'
+import type { RedisClient } from './client.js'
+
+/** How often a waiting process makes sure that it would be told, in ms. */
+const CHECK = 1000
+
+/** The fencing tokens that a grant reserves. */
+export interface Tokens {
+  readonly first: number
+  readonly last: number
+}
+
+/** What others tell this process, by the number of its owner value. */
+export interface InboxMessages {
+  /** Somebody else waits for what `n` holds or is about to hold. */
+  contended(n: number): void
+  /** `n` has been granted its lock, after waiting for `age` ms. */
+  granted(n: number, tokens: Tokens, others: boolean, age: number): void
+  /** From now on nothing is missed; before, it may have been. */
+  live(): void
+}
+
+/**
+ * This process's own channel, on a connection of its own that is opened when somebody waits.
+ *
+ * The connection is checked while it is wanted, by subscribing once more: a server answers that as
+ * it answers a PING, it works on a Cluster too, and it heals a subscription that got lost.
+ */
+export class Inbox {
+  readonly #client: RedisClient
+  readonly #channel: string
+  readonly #messages: InboxMessages
+  #connection: Connection | undefined
+  #wantedUntil = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(client: RedisClient, channel: string, messages: InboxMessages) {
+    this.#client = client
+    this.#channel = channel
+    this.#messages = messages
+  }
+
+  /** Would this process be told now? */
+  get live(): boolean {
+    return this.#connection !== undefined && now() - this.#connection.heard < 2 * CHECK
+  }
+
+  /** Somebody waits: for the next few seconds this process must be told. */
+  want(): void {
+    this.#wantedUntil = now() + 5 * CHECK
+    if (this.#timer) return
+    this.#timer = setInterval(() => this.#check(), CHECK)
+    this.#timer.unref()
+    this.#check()
+  }
+
+  #check(): void {
+    if (now() > this.#wantedUntil) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+      return
+    }
+    // Silent for long although it was asked: a half-open connection. A new one is quicker.
+    if (this.#connection?.stale) this.#disconnect()
+    this.#connection ??= new Connection(this.#client.duplicate(), this.#channel, this.#messages)
+    this.#connection.check()
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#timer = undefined
+    this.#disconnect()
+  }
+
+  #disconnect(): void {
+    this.#connection?.close()
+    this.#connection = undefined
+  }
+}
+
+class Connection {
+  /** When the server last said that we are subscribed, or told us something. */
+  heard = Number.NEGATIVE_INFINITY
+  readonly #born = now()
+  readonly #client: RedisClient
+  readonly #channel: string
+  readonly #messages: InboxMessages
+  #live = false
+  #checking = false
+
+  constructor(client: RedisClient, channel: string, messages: InboxMessages) {
+    this.#client = client
+    this.#channel = channel
+    this.#messages = messages
+    client.on('error', ignore)
+    client.on('ready', this.#subscribe)
+    client.on('close', this.#lost)
+    client.on('message', this.#read)
+  }
+
+  get stale(): boolean {
+    return now() - Math.max(this.heard, this.#born) > 4 * CHECK
+  }
+
+  check(): void {
+    if (this.#client.status === 'ready') this.#subscribe()
+  }
+
+  readonly #subscribe = (): void => {
+    if (this.#checking) return
+    this.#checking = true
+    this.#client.subscribe(this.#channel).then(
+      () => {
+        this.#checking = false
+        this.heard = now()
+        if (this.#live) return
+        this.#live = true
+        this.#messages.live()
+      },
+      () => {
+        this.#checking = false
+        this.#lost()
+      },
+    )
+  }
+
+  readonly #lost = (): void => {
+    this.#live = false
+    this.heard = Number.NEGATIVE_INFINITY
+  }
+
+  readonly #read = (channel: unknown, message: unknown): void => {
+    if (channel !== this.#channel || typeof message !== 'string') return
+    if (this.#live) this.heard = now()
+    const [what, ...rest] = message.split('|')
+    if (what === 'contended') this.#messages.contended(Number(rest[0]))
+    if (what === 'grant') {
+      const [first = 0, last = 0, others = 0, age = 0, n = 0] = rest.map(Number)
+      this.#messages.granted(n, { first, last }, others > 0, age / 1000)
+    }
+  }
+
+  close(): void {
+    this.#client.off('ready', this.#subscribe)
+    this.#client.off('close', this.#lost)
+    this.#client.off('message', this.#read)
+    this.#client.disconnect()
+  }
+}
+
+/** ioredis reconnects by itself, and prints errors that nobody listens for. */
+function ignore(): void {}
