@@ -2,7 +2,7 @@
 const named = process.argv.slice(2).some((arg) => /^(\.\/)?test\//.test(arg))
 
 module.exports = {
-  // tsx alone would load the tests as CommonJS, and each package twice: "fork" passes these on to child processes.
+  // tsx alone would load the tests as CommonJS, and with them a second copy of each package.
   'node-option': ['no-experimental-require-module', 'import=tsx', 'conditions=@redismutex/source'],
   require: ['./test/support/hooks.ts'],
   reporter: './test/support/reporter.ts',

@@ -3,7 +3,8 @@ import { beginTest, endRun, endTest } from './cleanup.js'
 import { SHARED_REDIS, startRedis } from './redis.js'
 import { watchStrays } from './strays.js'
 
-const EXIT_TIMEOUT = 10_000
+/** How long the process may take to end by itself after the last test. */
+const EXIT_TIMEOUT = Number(process.env.REDISMUTEX_TEST_EXIT_TIMEOUT ?? 10_000)
 
 let stopRedis: (() => Promise<void>) | undefined
 

@@ -8,29 +8,32 @@ const WARNINGS = new Set([
   'TimeoutOverflowWarning',
 ])
 
+/** What Mocha's runner has, and its types don't tell. */
+interface OpenRunner {
+  fail(test: Mocha.Test, error: unknown): void
+  uncaught(error: unknown): void
+}
+
 /**
- * Makes the run fail for what goes wrong outside of what a test awaits, and names the test that was
- * running. Mocha sees to uncaught exceptions itself, but drops unhandled rejections.
+ * Makes the run fail for what goes wrong beside the tests, and names the one that was running. Mocha
+ * sees to uncaught exceptions itself while tests run, but to no unhandled rejection.
  */
 export function watchStrays(runner: Runner): void {
+  const { fail, uncaught } = runner as unknown as OpenRunner
   const seen = new WeakSet<Promise<unknown>>()
   let ended = false
-  runner.once(Mocha.Runner.constants.EVENT_RUN_END, () => {
-    ended = true
-  })
 
   const report = (what: string, reason: unknown) => {
     const error = reason instanceof Error ? reason : new Error(String(reason))
     if (ended) {
       console.error(`\n${what} after the last test:`, error)
-      process.exitCode = 1
       if (runner.stats) runner.stats.failures++
       return
     }
     const running = runner.currentRunnable?.fullTitle() ?? 'no test'
-    const failed = new Mocha.Test(`${what} while this ran: ${running}`)
+    const failed = new Mocha.Test(`${what} while this ran: ${running}`, () => {})
     failed.parent = runner.suite
-    ;(runner as unknown as Failing).fail(failed, error)
+    fail.call(runner, failed, error)
   }
 
   process.on('unhandledRejection', (reason, promise) => {
@@ -42,8 +45,10 @@ export function watchStrays(runner: Runner): void {
   process.on('warning', (warning) => {
     if (WARNINGS.has(warning.name)) report(warning.name, warning)
   })
-}
-
-interface Failing {
-  fail(test: Mocha.Test, error: unknown): void
+  runner.once(Mocha.Runner.constants.EVENT_RUN_END, () => {
+    ended = true
+    // Mocha's own listener throws from now on: the process would end without a summary.
+    process.off('uncaughtException', uncaught)
+    process.on('uncaughtException', (error) => report('Uncaught exception', error))
+  })
 }
