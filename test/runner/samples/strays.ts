@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 
 describe('strays', () => {
   it('leaves a rejection', () => {
-    Promise.reject(new Error('nobody handles this'))
+    void Promise.reject(new Error('nobody handles this'))
   })
 
   it('leaks listeners', () => {
@@ -24,7 +24,7 @@ describe('strays', () => {
 
   it('fails when all is over', () => {
     process.once('beforeExit', () => {
-      Promise.reject(new Error('nobody is left to handle this'))
+      void Promise.reject(new Error('nobody is left to handle this'))
       setImmediate(() => {
         throw new Error('nobody is left to catch this')
       })
