@@ -213,27 +213,18 @@ export class Line implements Asker {
     return this.core.store.release(tenure, next)
   }
 
-  /** The keeper: the holder's time is over, or the lease is. */
+  /** The holder's time is over, or the lease is. */
   end(): void {
     const tenure = this.held
     if (!tenure) return
     const at = now()
     const { holder } = this
+    const reason = holder && overdue(holder, tenure, at)
     this.holder = undefined
     const release = this.#advance(tenure, at)
     unheard(release)
-    if (!holder) return
-    const { key, policy } = holder.want
-    // A lease that was to reach to the end of the hold is over a little sooner than that.
-    holder.lose(
-      at >= tenure.until - drift(policy.lease)
-        ? new MutexExpiredError(
-            `the lock has been held for its whole expiry (${policy.expiry} ms)`,
-            { key },
-          )
-        : new MutexLostError('the lease could not be renewed in time', { key }),
-      release,
-    )
+    // Told in the same turn of the event loop, so before the next holder runs.
+    if (reason) holder.lose(reason, release)
   }
 
   /** The store: the lock is not ours any more. */
@@ -256,6 +247,20 @@ export class Line implements Asker {
     place.lose(reason, release)
     return release
   }
+}
+
+/** Why the holder's time is over. A lease that reaches to the end of a hold ends a little sooner. */
+function overdue({ want }: Place, tenure: Tenure, at: number): MutexError {
+  const { key, policy } = want
+  if (at < tenure.until - drift(policy.lease)) {
+    return new MutexLostError('the lease could not be renewed in time', { key })
+  }
+  return new MutexExpiredError(
+    policy.expiry === Number.POSITIVE_INFINITY
+      ? 'the lock was not renewed any more, and its lease is over'
+      : `the lock has been held for its whole expiry (${policy.expiry} ms)`,
+    { key },
+  )
 }
 
 /** Nobody waits for this release: what it meets shows in the next command, or the lease ends it. */

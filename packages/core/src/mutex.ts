@@ -139,7 +139,8 @@ export class Mutex implements AsyncDisposable {
   async drain(): Promise<void> {
     this.#member.closed = true
     for (const line of [...this.#core.lines.values()]) {
-      for (const place of line.waiting) {
+      // Last first: the store is asked anew each time that the first one leaves.
+      for (const place of [...line.waiting].reverse()) {
         if (place.want.member === this.#member) line.leave(place, closed(place.want.key))
       }
     }

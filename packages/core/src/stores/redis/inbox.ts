@@ -48,7 +48,7 @@ export class Inbox {
   /** Somebody waits: for the next few seconds this process must be told. */
   want(): void {
     this.#wantedUntil = now() + 5 * CHECK
-    if (this.#timer) return
+    if (this.#timer || this.#client.status === 'end') return
     this.#timer = setInterval(() => this.#check(), CHECK)
     this.#timer.unref()
     this.#check()

@@ -50,7 +50,7 @@ const claimOf = ({ delay, lease }: Policy): number =>
   Math.ceil(Math.min(Math.max(1000, 1.5 * delay), lease))
 
 /** How long those who left are remembered, for grants that come late. */
-const REMEMBERED = 60_000
+const REMEMBERED = 10_000
 
 /** One tenure in Redis. Until it is granted it asks, is told to wait, and asks again. */
 class Bid extends Tenure {
@@ -108,6 +108,7 @@ class RedisStore implements Store, InboxMessages {
   /** Those who left without a release, oldest first, and since when: a grant may still come. */
   readonly #left = new Map<number, { bid: Bid; at: number }>()
   readonly #undoing = new Set<Promise<void>>()
+  #open = false
   /** How often the connection has broken: commands are sent again then. */
   #breaks = 0
 
@@ -119,17 +120,23 @@ class RedisStore implements Store, InboxMessages {
   }
 
   open(): void {
+    this.#open = true
     this.#client.on('close', this.#broken)
     this.#client.on('-node', this.#broken)
     this.#client.on('end', this.#ended)
   }
 
+  /** Waits for what is still to be taken back, but not for a Redis that does not answer. */
   async close(): Promise<void> {
-    await Promise.all(this.#undoing)
+    this.#open = false
     this.#client.off('close', this.#broken)
     this.#client.off('-node', this.#broken)
     this.#client.off('end', this.#ended)
     this.#inbox.close()
+    const patience = new AbortController()
+    const long = sleep(1000, undefined, { signal: patience.signal }).catch(() => {})
+    await Promise.race([Promise.all(this.#undoing), long])
+    patience.abort()
   }
 
   readonly #broken = (): void => {
@@ -329,7 +336,7 @@ class RedisStore implements Store, InboxMessages {
         await this.#call('cancel', bid, [bid.owner, bid.tail], policy.storeTimeout)
         return
       } catch {
-        if (this.#client.status === 'end') return
+        if (!this.#open || this.#client.status === 'end') return
         await sleep(pause, undefined, { ref: false })
       }
     }
