@@ -12,9 +12,9 @@ const coverage = args[0] === '--coverage'
 if (coverage) args.shift()
 
 if (!hasRedis()) {
-  installRedis()
+  if (!process.env.REDIS_SERVER) installRedis()
   if (!hasRedis()) {
-    console.error('The tests need redis-server: install Redis, or name one in REDIS_SERVER.')
+    console.error('The tests need redis-server: install Redis, or name the program in REDIS_SERVER.')
     process.exit(1)
   }
 }
