@@ -27,6 +27,16 @@ function at(port: number, options: ClientOptions = {}): ClientOptions {
 function tracked(client: Redis): Redis {
   // A test that is about connection errors adds a listener of its own.
   client.on('error', () => {})
-  atEnd(() => client.disconnect())
+  atEnd(() => disconnected(client))
   return client
+}
+
+async function disconnected(client: Redis): Promise<void> {
+  // A client that is about to connect again tells no end.
+  const tells = client.status !== 'end' && client.status !== 'reconnecting'
+  const ended = tells && new Promise((resolve) => client.once('end', resolve))
+  client.disconnect()
+  // It waits for the other side to close, which a frozen server never does.
+  client.stream?.destroy()
+  await ended
 }

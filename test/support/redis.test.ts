@@ -124,19 +124,38 @@ describe('sharedRedis', () => {
 })
 
 describe('redisClients', () => {
-  const created: ReturnType<RedisClient['create']>[] = []
-
   for (const client of redisClients) {
-    it(`has ${client.name}`, async () => {
-      const redis = client.create(sharedRedis().port)
-      await redis.ping()
-      created.push(redis)
+    describe(client.name, () => {
+      const created: ReturnType<RedisClient['create']>[] = []
+
+      it('connects, or waits, or tries again', async () => {
+        const server = await start()
+        const frozen = client.create(server.port)
+        await frozen.ping()
+        server.pause()
+        const refused = client.create(await freePort())
+        await new Promise((resolve) => refused.once('reconnecting', resolve))
+        const ready = client.create(sharedRedis().port)
+        await ready.ping()
+        const connecting = client.create(sharedRedis().port)
+        const lazy = client.create(sharedRedis().port, { lazyConnect: true })
+        created.push(frozen, refused, ready, connecting, lazy)
+        expect(created.map((redis) => redis.status)).to.deep.equal([
+          'ready',
+          'reconnecting',
+          'ready',
+          'connecting',
+          'wait',
+        ])
+      })
+
+      it('is disconnected at the end of the test, whatever it did', () => {
+        const [frozen, refused, ...others] = created.map((redis) => redis.status)
+        expect([frozen, ...others]).to.deep.equal(['end', 'end', 'end', 'end'])
+        expect(refused).to.equal('reconnecting')
+      })
     })
   }
-
-  it('disconnects them at the end of the test', () => {
-    expect(created.map((redis) => redis.status)).to.deep.equal(created.map(() => 'end'))
-  })
 })
 
 /** Whether a server takes connections here and answers within this time. */
