@@ -66,6 +66,7 @@ function watchExit(): void {
     for (const cleanup of [...exits].reverse()) cleanup()
   })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(signal, () => process.exit(128 + constants.signals[signal]))
+    // Not once: a second signal must not end the process in the middle of its cleanup.
+    process.on(signal, () => process.exit(128 + constants.signals[signal]))
   }
 }
