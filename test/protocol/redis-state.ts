@@ -89,7 +89,7 @@ export class Mutexlike {
 
   /** Who is in the queue, oldest first. */
   async queued(): Promise<string[]> {
-    const entries = await this.redis.zrange(this.queue, 0, -1)
+    const entries = await this.redis.zrange(this.queue, '0', '-1')
     return entries.map((entry) => entry.split('|').slice(0, 2).join('|'))
   }
 }
