@@ -14,7 +14,9 @@ if (coverage) args.shift()
 if (!hasRedis()) {
   if (!process.env.REDIS_SERVER) installRedis()
   if (!hasRedis()) {
-    console.error('The tests need redis-server: install Redis, or name the program in REDIS_SERVER.')
+    console.error(
+      'The tests need redis-server: install Redis, or name the program in REDIS_SERVER.',
+    )
     process.exit(1)
   }
 }
