@@ -1,0 +1,94 @@
+import { MutexExpiredError, MutexUnlockError } from '@redismutex/core'
+import { expect } from 'chai'
+import { aborted, type Ground, rejection, stall } from '../ground.js'
+
+export function expiring(ground: Ground): void {
+  const short = { blockTime: 90, expiry: 100 }
+
+  it('aborts the signal of the holder with MutexExpiredError, and not sooner', async () => {
+    const lock = await ground.mutex(short).acquireLock(ground.key)
+    const since = performance.now()
+    const reason = await aborted(lock.signal)
+    expect(reason).to.be.instanceOf(MutexExpiredError).with.property('key', ground.key)
+    // Timed from when it was asked for, at the earliest, and less what clocks may differ.
+    expect(performance.now() - since).to.be.at.least(70)
+    await rejection(lock.release())
+  })
+
+  it('is told to a holder who looks at the signal only later', async () => {
+    const mutex = ground.mutex(short)
+    const lock = await mutex.acquireLock(ground.key)
+    await (await ground.mutex().acquireLock(ground.key)).release()
+    expect(lock.signal.aborted).to.equal(true)
+    expect(lock.signal.reason).to.be.instanceOf(MutexExpiredError)
+    expect(mutex.stats()).to.include({ held: 0, lost: 1 })
+  })
+
+  it('gives the lock to the next one', async () => {
+    const lock = await ground.mutex(short).acquireLock(ground.key)
+    const { signal } = lock
+    const next = await ground.mutex().acquireLock(ground.key)
+    expect(signal.aborted).to.equal(true)
+    await next.release()
+  })
+
+  it('makes a late release fail with MutexUnlockError, which says why', async () => {
+    const lock = await ground.mutex(short).acquireLock(ground.key)
+    await aborted(lock.signal)
+    const error = await rejection(lock.release())
+    expect(error).to.be.instanceOf(MutexUnlockError).with.property('key', ground.key)
+    expect(error).to.have.property('cause').that.is.instanceOf(MutexExpiredError)
+    expect(lock.key).to.equal(null)
+  })
+
+  it('keeps a late release from touching the next holder', async () => {
+    const mutex = ground.mutex()
+    const lock = await ground.mutex(short).acquireLock(ground.key)
+    const next = await mutex.acquireLock(ground.key)
+    await rejection(lock.release())
+    expect(await mutex.tryAcquire(ground.key)).to.equal(null)
+    await next.release()
+  })
+
+  it('is noticed after a stall, before any timer could tell', async () => {
+    const lock = await ground.mutex(short).acquireLock(ground.key)
+    const { signal } = lock
+    stall(120)
+    expect(lock.signal.aborted).to.equal(true)
+    expect(signal.reason).to.be.instanceOf(MutexExpiredError)
+    await rejection(lock.release())
+  })
+
+  it('is noticed by a release after a stall', async () => {
+    const lock = await ground.mutex(short).acquireLock(ground.key)
+    stall(120)
+    const error = await rejection(lock.release())
+    expect(error).to.be.instanceOf(MutexUnlockError)
+    expect(error).to.have.property('cause').that.is.instanceOf(MutexExpiredError)
+  })
+
+  it('runs anew for each holder of a line', async () => {
+    const mutex = ground.mutex(short)
+    const locks = [mutex.acquireLock(ground.key), mutex.acquireLock(ground.key)] as const
+    const first = await locks[0]
+    stall(60)
+    await first.release()
+    const second = await locks[1]
+    stall(60)
+    expect(second.signal.aborted).to.equal(false)
+    await second.release()
+  })
+
+  it('does not happen when expiry is Infinity, however short the lease', async () => {
+    const mutex = ground.mutex({ blockTime: 90, expiry: Number.POSITIVE_INFINITY, lease: 300 })
+    const lock = await mutex.acquireLock(ground.key)
+    const waiters = [1, 2, 3, 4].map(() => rejection(mutex.acquireLock(ground.key)))
+    await Promise.all(waiters)
+    const again = [1, 2, 3, 4].map(() =>
+      rejection(ground.mutex({ blockTime: 400 }).acquireLock(ground.key)),
+    )
+    await Promise.all(again)
+    expect(lock.signal.aborted).to.equal(false)
+    await lock.release()
+  })
+}
