@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Lock, type Mutex, MutexExpiredError } from '@redismutex/core'
+import { BlockTimeExceedError, type Lock, type Mutex, MutexExpiredError } from '@redismutex/core'
 import { expect } from 'chai'
 import { aborted, Ground, type MakeStore, type Outside, Room, range, rejection } from './ground.js'
 
@@ -108,6 +108,14 @@ export function processConformance(
       await holder.release()
       await Promise.all(all)
       expect(order).to.deep.equal(['1', '2', '3'])
+    })
+
+    it('end a wait after blockTime for all who wait in one process', async () => {
+      const holder = await here.acquireLock(ground.key)
+      const mutex = ground.elsewhere({ blockTime: 100 })
+      const errors = await Promise.all(range(5).map(() => rejection(mutex.acquireLock(ground.key))))
+      for (const error of errors) expect(error).to.be.instanceOf(BlockTimeExceedError)
+      await holder.release()
     })
 
     it('pass over one who has given up', async () => {

@@ -75,7 +75,7 @@ export class Line implements Asker {
     if (!asked) return
     // What was asked for carries the age and patience of the one who left.
     this.#asked = undefined
-    this.#ask()
+    this.#ask(asked.answered)
     this.core.store.cancel(asked)
   }
 
@@ -96,19 +96,21 @@ export class Line implements Asker {
     )
   }
 
-  #ask(): void {
-    const tenure = this.#wish()
+  /** @param answered whether the store has told those who wait now that they have to */
+  #ask(answered = false): void {
+    const tenure = this.#wish(answered)
     if (tenure) this.core.store.acquire(tenure)
     else if (!this.held) this.core.lines.delete(this.name)
   }
 
   /** What the first in line would ask of the store. */
-  #wish(): Tenure | undefined {
+  #wish(answered: boolean): Tenure | undefined {
     const first = this.#waiting.first
     if (!first) return undefined
     const { policy, blockTime } = first.want
     const wish = { name: this.name, since: first.since, blockTime, policy }
     this.#asked = this.core.store.tenure(this, wish)
+    this.#asked.answered = answered
     return this.#asked
   }
 
@@ -123,7 +125,7 @@ export class Line implements Asker {
     this.#asked = undefined
     const place = this.#waiting.shift()
     place?.refuse(new MutexLockError('the key is held or waited for', { key: place.want.key }))
-    this.#ask()
+    this.#ask(true)
   }
 
   failed(_tenure: Tenure, cause: MutexStoreError, asked: number): void {
@@ -208,7 +210,7 @@ export class Line implements Asker {
   #giveBack(tenure: Tenure): Promise<boolean> {
     this.held = undefined
     this.core.keeper.forget(this)
-    const next = this.#wish()
+    const next = this.#wish(true)
     if (!next) this.core.lines.delete(this.name)
     return this.core.store.release(tenure, next)
   }
@@ -236,7 +238,7 @@ export class Line implements Asker {
     this.core.keeper.forget(this)
     const { key } = holder?.want ?? {}
     holder?.lose(new MutexLostError('the lock is not ours any more in the store', { key }), false)
-    this.#ask()
+    this.#ask(true)
   }
 
   /** The holder's mutex takes its lock away. */

@@ -33,7 +33,7 @@ export interface Wish {
  * (`contended`) and answers to `renew`.
  */
 export abstract class Tenure {
-  /** Has the store answered at all? */
+  /** Has the store told those who wait that they have to? */
   answered = false
   /** When it ends if it is not renewed, on this process's clock. */
   deadline = 0
