@@ -1,5 +1,5 @@
 import { drift, LONGEST_TIMER, now } from './clock.js'
-import { endOf, type Store, type Tenure } from './stores/store.js'
+import { endOf, lasts, type Store, type Tenure } from './stores/store.js'
 
 /** What has a lease to be kept. */
 export interface Leased {
@@ -96,8 +96,7 @@ export class Keeper {
 
 /** A lease that reaches to the end of the hold needs no renewal; any other does when half is gone. */
 function plan(tenure: Tenure): void {
-  const reaches = tenure.deadline + drift(tenure.lease) >= tenure.until
-  tenure.renewAt = reaches ? Number.POSITIVE_INFINITY : tenure.deadline - tenure.lease / 2
+  tenure.renewAt = lasts(tenure) ? Number.POSITIVE_INFINITY : tenure.deadline - tenure.lease / 2
 }
 
 const due = (tenure: Tenure): number =>

@@ -1,4 +1,4 @@
-import { drift, now } from './clock.js'
+import { now } from './clock.js'
 import type { Core } from './core.js'
 import {
   BlockTimeExceedError,
@@ -12,7 +12,7 @@ import {
 import { Fifo } from './fifo.js'
 import { SLICE } from './pace.js'
 import type { Place } from './place.js'
-import { type Asker, endOf, type Tenure } from './stores/store.js'
+import { type Asker, endOf, lasts, type Tenure } from './stores/store.js'
 
 /** How long the store's word that nobody else waits is good for without a live inbox. */
 const WORD = 50
@@ -118,7 +118,8 @@ export class Line implements Asker {
     this.#asked = undefined
     this.held = tenure
     tenure.since = now()
-    this.#deliver(tenure, tenure.since)
+    // Held since the store was asked, as the lease is: one that lasts for the hold needs no renewal.
+    this.#deliver(tenure, tenure.since, tenure.heard)
   }
 
   refused(_tenure: Tenure): void {
@@ -140,14 +141,14 @@ export class Line implements Asker {
     this.#ask()
   }
 
-  /** The tenure goes to the first in line. */
-  #deliver(tenure: Tenure, at: number): void {
+  /** The tenure goes to the first in line, whose `expiry` counts from `since`. */
+  #deliver(tenure: Tenure, at: number, since: number = at): void {
     const place = this.#waiting.shift()
     if (!place) throw new Error('nobody is in line')
     const { lease, storeTimeout } = place.want.policy
     tenure.lease = lease
     tenure.patience = Math.min(storeTimeout, lease / 4)
-    tenure.until = at + place.want.expiry
+    tenure.until = since + place.want.expiry
     this.holder = place
     this.core.keeper.keep(this)
     place.hold(tenure.owner, tenure.token, at)
@@ -254,7 +255,7 @@ export class Line implements Asker {
 /** Why the holder's time is over. A lease that reaches to the end of a hold ends a little sooner. */
 function overdue({ want }: Place, tenure: Tenure, at: number): MutexError {
   const { key, policy } = want
-  if (at < tenure.until - drift(policy.lease)) {
+  if (at < tenure.until && !lasts(tenure)) {
     return new MutexLostError('the lease could not be renewed in time', { key })
   }
   return new MutexExpiredError(

@@ -1,3 +1,4 @@
+import { drift } from '../clock.js'
 import type { MutexStoreError } from '../errors.js'
 import type { Policy } from '../options.js'
 
@@ -65,6 +66,10 @@ export abstract class Tenure {
 
 /** When it is over for the present holder, on this process's clock. */
 export const endOf = (tenure: Tenure): number => Math.min(tenure.until, tenure.deadline)
+
+/** Does the lease reach to the end of the hold, but for the drift (and what sums of fractions lose)? */
+export const lasts = ({ deadline, lease, until }: Tenure): boolean =>
+  deadline + drift(lease) + 0.1 >= until
 
 /**
  * What a line asks of any store.

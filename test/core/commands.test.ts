@@ -1,0 +1,185 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  MutexExpiredError,
+  RedisMutex,
+  type RedisMutexOptions,
+  redisStore,
+  type Store,
+} from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { namesOf } from '../../packages/core/src/stores/redis/names.js'
+import { run } from '../../packages/core/src/stores/redis/scripts.js'
+import { aborted, range, rejection, until } from '../conformance/ground.js'
+import { atEnd } from '../support/cleanup.js'
+import { redisClients } from '../support/clients.js'
+import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
+import { Tap } from './tap.js'
+
+/** Has Redis remember all scripts, by asking for what changes nothing. */
+async function learnScripts(redis: Redis): Promise<void> {
+  const names = namesOf(freshKey(), '')
+  await run(redis, 'acquire', names, ['o', '|1|1', '0', '1', '1', '0'])
+  await run(redis, 'renew', names, ['o', '1', '0'])
+  await run(redis, 'cancel', names, ['o', '|1|1'])
+  await run(redis, 'release', names, ['o', '|1|1', '0', '', '', '', '', ''])
+}
+
+for (const client of redisClients) {
+  describe(`what is sent to Redis by way of ${client.name}`, () => {
+    let server: RedisServer
+    let redis: Redis
+    let key: string
+    let store: Store
+    let tap: Tap
+
+    // A server of its own, so that nobody else's commands are counted.
+    before(async () => {
+      server = await startRedis()
+    })
+    after(() => server.stop())
+
+    beforeEach(async () => {
+      redis = client.create(server.port)
+      key = freshKey()
+      store = redisStore(redis)
+      await learnScripts(redis)
+      tap = await Tap.open(client.create(server.port))
+    })
+
+    function create(options?: RedisMutexOptions, connection = redis): RedisMutex {
+      const mutex = new RedisMutex(connection, options)
+      atEnd(() => mutex.close())
+      return mutex
+    }
+
+    it('is one command for an acquisition and one for a release', async () => {
+      const mutex = create()
+      const lock = await mutex.acquireLock(key)
+      expect(await tap.names()).to.deep.equal(['evalsha'])
+      await lock.release()
+      expect(await tap.names()).to.deep.equal(['evalsha'])
+    })
+
+    it('is one command for a try, and none for one that is refused here', async () => {
+      const mutex = create()
+      const lock = await mutex.tryAcquire(key)
+      expect(await tap.names()).to.deep.equal(['evalsha'])
+      expect(await mutex.tryAcquire(key)).to.equal(null)
+      expect(await tap.names()).to.deep.equal([])
+      await lock?.release()
+    })
+
+    it('is one command for the acquisitions of one moment, and one for their releases', async () => {
+      const mutex = create()
+      const locks = await Promise.all(range(50).map((n) => mutex.acquireLock(`${key}:${n}`)))
+      expect(await tap.names()).to.deep.equal(['evalsha'])
+      await Promise.all(locks.map((lock) => lock.release()))
+      expect(await tap.names()).to.deep.equal(['evalsha'])
+    })
+
+    it('is nothing for the hand-overs between 64 waiters of a process', async () => {
+      const mutex = create()
+      const lock = await mutex.acquireLock(key)
+      let turns = 0
+      const waiters = range(64).map(() =>
+        mutex.runExclusive(key, () => {
+          turns++
+        }),
+      )
+      await until(() => store.listening)
+      await tap.take()
+      await lock.release()
+      await Promise.all(waiters)
+      expect(turns).to.equal(64)
+      // The last of them gives the lock back.
+      const names = await tap.names()
+      expect(names.filter((name) => name !== 'subscribe')).to.deep.equal(['evalsha'])
+    })
+
+    it('is nothing while nobody waits, whether a lock is held or not', async () => {
+      const mutex = create()
+      const lock = await mutex.acquireLock(key)
+      await mutex.runExclusive(`${key}:2`, () => {})
+      await tap.take()
+      await sleep(1100)
+      expect(await tap.names()).to.deep.equal([])
+      await lock.release()
+    })
+
+    it('is no renewal when the lease lasts for the expiry', async () => {
+      const lock = await create({ blockTime: 500, expiry: 600 }).acquireLock(key)
+      await tap.take()
+      expect(await aborted(lock.signal)).to.be.instanceOf(MutexExpiredError)
+      await rejection(lock.release())
+      // What was over is given back.
+      expect(await tap.names()).to.deep.equal(['evalsha'])
+    })
+
+    it('is one renewal, that makes the lease of a pushed grant whole', async () => {
+      const holder = await create({}, client.create(server.port)).acquireLock(key)
+      const mutex = create({ blockTime: 500, expiry: 600 })
+      const waiter = mutex.acquireLock(key)
+      await until(() => store.listening)
+      await holder.release()
+      const lock = await waiter
+      await tap.take()
+      expect(await aborted(lock.signal)).to.be.instanceOf(MutexExpiredError)
+      await rejection(lock.release())
+      const names = await tap.names()
+      expect(names.filter((name) => name !== 'subscribe')).to.deep.equal(['evalsha'])
+    })
+
+    it('is one command for the renewals of many locks', async () => {
+      const mutex = create({ blockTime: 100, expiry: Number.POSITIVE_INFINITY, lease: 400 })
+      const locks = await Promise.all(range(30).map((n) => mutex.acquireLock(`${key}:${n}`)))
+      await tap.take()
+      await tap.told('evalsha')
+      const [renewal, ...others] = await tap.take()
+      expect(renewal?.[2]).to.equal('90')
+      expect(others).to.deep.equal([])
+      await Promise.all(locks.map((lock) => lock.release()))
+    })
+
+    it('is a poll after each delay for a process that waits, and not more', async () => {
+      const holder = await create().acquireLock(key)
+      const waiter = create({ blockTime: 900, delay: 200 }, client.create(server.port))
+      await tap.take()
+      await rejection(waiter.acquireLock(key))
+      await waiter.close()
+      const polls = (await tap.take()).filter(([name]) => name === 'evalsha')
+      // The first, four polls, one more when the inbox is open, and the cancellation.
+      expect(polls.length).to.be.within(3, 7)
+      await holder.release()
+    })
+  })
+}
+
+describe('with the default options', () => {
+  let server: RedisServer
+
+  before(async () => {
+    server = await startRedis()
+  })
+  after(() => server.stop())
+
+  it('a lock is held for 7 s without a renewal, and the inbox is let alone when nobody waits', async () => {
+    const [client] = redisClients as [(typeof redisClients)[number]]
+    const mutex = new RedisMutex(client.create(server.port))
+    atEnd(() => mutex.close())
+    const key = freshKey()
+    const first = await mutex.acquireLock(key)
+    const second = mutex.acquireLock(key)
+    await first.release()
+    await (await second).release()
+    const tap = await Tap.open(client.create(server.port))
+    const lock = await mutex.acquireLock(key)
+    const since = performance.now()
+    expect(await aborted(lock.signal)).to.be.instanceOf(MutexExpiredError)
+    expect(performance.now() - since).to.be.within(6800, 12_000)
+    const names = await tap.names()
+    expect(names.filter((name) => name === 'evalsha').length, names.join()).to.be.at.most(2)
+    expect(names.filter((name) => name === 'subscribe').length, names.join()).to.be.at.most(6)
+    await rejection(lock.release())
+  })
+})
