@@ -18,6 +18,7 @@ function tagOf(name: string): string | undefined {
   return close > open + 1 ? name.slice(open + 1, close) : undefined
 }
 
+/** Braces that would cut a tag of ours short, or begin one too early. */
 const hasStrayBraces = (text: string): boolean => /[{}]/.test(text) && tagOf(text) === undefined
 
 /** @throws TypeError for a prefix that could not keep a mutex's names in one slot, or our own apart */
@@ -29,6 +30,14 @@ export function assertPrefix(option: string, prefix: unknown): asserts prefix is
   if (prefix.length > LONGEST) fail(`have at most ${LONGEST} characters`)
   if (prefix.startsWith(RESERVED)) fail(`not begin with '${RESERVED}'`)
   if (hasStrayBraces(prefix)) fail('have no braces but those of a hash tag, as in {app}')
+}
+
+/** @throws TypeError for a prefix of the client's that no mutex on a Cluster could have in one slot */
+export function assertClusterPrefix(prefix: string): void {
+  if (!hasStrayBraces(prefix)) return
+  throw new TypeError(
+    `the keyPrefix of a Cluster client must have no braces but those of a hash tag, as in {app}, got ${shown(prefix)}`,
+  )
 }
 
 /**

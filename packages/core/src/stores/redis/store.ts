@@ -7,7 +7,7 @@ import { type Asker, type Store, Tenure, type Wish } from '../store.js'
 import { assertClient, type RedisClient } from './client.js'
 import { Courier, type Reply } from './courier.js'
 import { Inbox, type InboxMessages, type Tokens } from './inbox.js'
-import { assertPrefix, lockName, type Names, namesOf } from './names.js'
+import { assertClusterPrefix, assertPrefix, lockName, type Names, namesOf } from './names.js'
 import type { Verb } from './scripts.js'
 
 /** How locks are named in Redis. */
@@ -38,6 +38,7 @@ export function redisStore(redis: RedisClient, options: RedisStoreOptions = {}):
   assertOptions(options, redisStoreOptionNames)
   const { keyPrefix = 'mutex:' } = options
   assertPrefix('keyPrefix', keyPrefix)
+  if (redis.isCluster) assertClusterPrefix(redis.options?.keyPrefix ?? '')
   const ofClient = stores.get(redis) ?? new Map<string, Store>()
   stores.set(redis, ofClient)
   const store = ofClient.get(keyPrefix) ?? new RedisStore(redis, keyPrefix)
