@@ -103,7 +103,8 @@ class Connection {
   }
 
   check(): void {
-    if (this.#client.status === 'ready') this.#subscribe()
+    // A client that connects lazily has made a lazy one, which its first command connects.
+    if (this.#client.status === 'ready' || this.#client.status === 'wait') this.#subscribe()
   }
 
   readonly #subscribe = (): void => {

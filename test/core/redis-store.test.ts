@@ -1,0 +1,180 @@
+import { RedisMutex, redisStore } from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { namesOf } from '../../packages/core/src/stores/redis/names.js'
+import { range, until } from '../conformance/ground.js'
+import { atEnd } from '../support/cleanup.js'
+import { type ClientOptions, redisClients } from '../support/clients.js'
+import { freshKey, freshPrefix, sharedRedis } from '../support/redis.js'
+
+for (const client of redisClients) {
+  describe(`a mutex in Redis by way of ${client.name}`, () => {
+    let redis: Redis
+    let key: string
+
+    beforeEach(() => {
+      redis = connect()
+      key = freshKey()
+    })
+
+    function connect(options?: ClientOptions): Redis {
+      return client.create(sharedRedis().port, options)
+    }
+
+    function create(connection = redis, options = {}): RedisMutex {
+      const mutex = new RedisMutex(connection, options)
+      atEnd(() => mutex.close())
+      return mutex
+    }
+
+    async function subscriptions(): Promise<number> {
+      const clients = String(await redis.client('LIST'))
+      return clients.split('\n').filter((line) => / sub=1 /.test(line)).length
+    }
+
+    it('is a plain string that holds the value of the lock, and expires with its lease', async () => {
+      const lock = await create().acquireLock(key)
+      expect(await redis.get(`mutex:${key}`)).to.equal(lock.value)
+      expect(await redis.pttl(`mutex:${key}`)).to.be.within(1000, 7000)
+      await lock.release()
+      expect(await redis.exists(`mutex:${key}`)).to.equal(0)
+    })
+
+    it('is there for the lease, not for the expiry', async () => {
+      const mutex = create(redis, { expiry: Number.POSITIVE_INFINITY, lease: 3000 })
+      const lock = await mutex.acquireLock(key)
+      expect(await redis.pttl(`mutex:${key}`)).to.be.within(1, 3000)
+      await lock.release()
+    })
+
+    it('goes by the name that keyPrefix gives it', async () => {
+      const keyPrefix = freshPrefix()
+      const lock = await create(redis, { keyPrefix }).acquireLock('key')
+      expect(await redis.get(`${keyPrefix}key`)).to.equal(lock.value)
+      await lock.release()
+    })
+
+    it('shares nothing with a mutex of another prefix', async () => {
+      const one = await create(redis, { keyPrefix: freshPrefix() }).acquireLock(key)
+      const other = await create(redis, { keyPrefix: freshPrefix() }).acquireLock(key)
+      await Promise.all([one.release(), other.release()])
+    })
+
+    it('has one store for each client and prefix', () => {
+      const keyPrefix = freshPrefix()
+      expect(redisStore(redis)).to.equal(redisStore(redis, { keyPrefix: 'mutex:' }))
+      expect(redisStore(redis, { keyPrefix })).to.equal(redisStore(redis, { keyPrefix }))
+      expect(redisStore(redis, { keyPrefix })).not.to.equal(redisStore(redis))
+      expect(redisStore(connect())).not.to.equal(redisStore(redis))
+    })
+
+    it('needs one more connection for thirty mutexes, and none while nobody waits', async () => {
+      const before = await subscriptions()
+      const mutexes = range(30).map(() => create())
+      const holder = await (mutexes[0] as RedisMutex).acquireLock(key)
+      expect(await subscriptions()).to.equal(before)
+      const waiters = mutexes.map((mutex) => mutex.runExclusive(key, () => {}))
+      await until(() => redisStore(redis).listening)
+      expect(await subscriptions()).to.equal(before + 1)
+      await holder.release()
+      await Promise.all(waiters)
+      for (const mutex of mutexes) await mutex.close()
+      await until(async () => (await subscriptions()) === before)
+    })
+
+    it('keeps its connection until its last mutex has closed, and leaves the client open', async () => {
+      const [mutex, other] = [create(), create()]
+      const holder = await mutex.acquireLock(key)
+      const waiter = other.acquireLock(key)
+      const store = redisStore(redis)
+      await until(() => store.listening)
+      await mutex.close()
+      expect(store.listening).to.equal(true)
+      await (await waiter).release()
+      await other.close()
+      expect(store.listening).to.equal(false)
+      expect(holder.signal.aborted).to.equal(true)
+      expect(await redis.ping()).to.equal('PONG')
+    })
+
+    it('can be used again by a new mutex when the last has closed', async () => {
+      await create().close()
+      const mutex = create()
+      const other = create(connect(), { blockTime: 15_000, delay: 12_000, expiry: 20_000 })
+      const holder = await mutex.acquireLock(key)
+      const waiter = other.acquireLock(key)
+      await until(() => redisStore(redis) === mutex.store && mutex.stats().held === 1)
+      await holder.release()
+      await (await waiter).release()
+    })
+
+    for (const [how, options] of [
+      ['that connects lazily', { lazyConnect: true }],
+      ['with a key prefix of its own', { keyPrefix: 'client:' }],
+      ['without an offline queue', { enableOfflineQueue: false }],
+      ['that speaks to another database', { db: 3 }],
+      ['that does not subscribe again by itself', { autoResubscribe: false }],
+    ] as const) {
+      it(`is handed over at once by a client ${how}`, async () => {
+        const connections = [connect(options), connect(options)] as const
+        if (!('lazyConnect' in options)) {
+          await Promise.all(
+            connections.map(
+              (c) => c.status === 'ready' || new Promise((on) => c.once('ready', on)),
+            ),
+          )
+        }
+        const patient = { blockTime: 15_000, delay: 12_000, expiry: 20_000 }
+        const [mutex, other] = connections.map((c) => create(c, patient)) as [
+          RedisMutex,
+          RedisMutex,
+        ]
+        const holder = await mutex.acquireLock(key)
+        const waiter = other.acquireLock(key)
+        const queue = namesOf(`mutex:${key}`, 'keyPrefix' in options ? options.keyPrefix : '')[1]
+        await until(async () => (await connections[0].zcard(queue)) === 1)
+        await holder.release()
+        const lock = await waiter
+        expect(lock.waited).to.be.below(6000)
+        await lock.release()
+      })
+    }
+
+    it('has fencing tokens that rise when the server has forgotten the last', async () => {
+      const mutex = create()
+      const fence = namesOf(`mutex:${key}`, '')[2]
+      let last = 0n
+      for (const _ of range(4)) {
+        await mutex.runExclusive(key, (lock) => {
+          const token = BigInt(lock.fencingToken as string)
+          expect(token > last).to.equal(true)
+          expect(Number.isSafeInteger(Number(token))).to.equal(true)
+          last = token
+        })
+        await redis.del(fence)
+      }
+    })
+
+    it('keeps no more of a mutex that is free than a fence, which expires', async () => {
+      const keyPrefix = freshPrefix()
+      const mutexes = [create(redis, { keyPrefix }), create(connect(), { keyPrefix })]
+      await Promise.all(
+        mutexes.flatMap((mutex) => range(5).map(() => mutex.runExclusive('key', () => {}))),
+      )
+      await Promise.all(mutexes.map((mutex) => mutex.close()))
+      const names = await redis.keys(`*${keyPrefix}*`)
+      expect(names).to.deep.equal([namesOf(`${keyPrefix}key`, '')[2]])
+      expect(await redis.pttl(names[0] as string)).to.be.within(1, 20_000)
+    })
+
+    it('works when Redis has forgotten the scripts', async () => {
+      const mutex = create()
+      await mutex.runExclusive(key, () => {})
+      const lock = await mutex.acquireLock(key)
+      await redis.script('FLUSH')
+      await lock.release()
+      await redis.script('FLUSH')
+      await mutex.runExclusive(key, () => {})
+    })
+  })
+}
