@@ -108,6 +108,12 @@ for (const client of redisClients) {
       await (await waiter).release()
     })
 
+    it('adds no pile of listeners to a client that has many prefixes', () => {
+      for (const _ of range(20)) create(redis, { keyPrefix: freshPrefix() })
+      // More than ten for one event would be reported as a leak, and fail the run.
+      expect(redis.listenerCount('close')).to.be.at.most(redis.getMaxListeners())
+    })
+
     for (const [how, options] of [
       ['that connects lazily', { lazyConnect: true }],
       ['with a key prefix of its own', { keyPrefix: 'client:' }],

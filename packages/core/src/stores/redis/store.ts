@@ -9,6 +9,7 @@ import { Courier, type Reply } from './courier.js'
 import { Inbox, type InboxMessages, type Tokens } from './inbox.js'
 import { assertClusterPrefix, assertPrefix, lockName, type Names, namesOf } from './names.js'
 import type { Verb } from './scripts.js'
+import { Watch } from './watch.js'
 
 /** How locks are named in Redis. */
 export interface RedisStoreOptions {
@@ -102,6 +103,7 @@ class RedisStore implements Store, InboxMessages {
   readonly #prefix: string
   readonly #courier: Courier
   readonly #inbox: Inbox
+  readonly #watch: Watch
   readonly #instance = randomBytes(16).toString('base64url')
   #n = 0
   /** All that is asked for or held. */
@@ -110,38 +112,29 @@ class RedisStore implements Store, InboxMessages {
   readonly #left = new Map<number, { bid: Bid; at: number }>()
   readonly #undoing = new Set<Promise<void>>()
   #open = false
-  /** How often the connection has broken: commands are sent again then. */
-  #breaks = 0
 
   constructor(client: RedisClient, prefix: string) {
     this.#client = client
     this.#prefix = prefix
     this.#courier = new Courier(client)
     this.#inbox = new Inbox(client, `redismutex:inbox:${this.#instance}`, this)
+    this.#watch = Watch.of(client)
   }
 
   open(): void {
     this.#open = true
-    this.#client.on('close', this.#broken)
-    this.#client.on('-node', this.#broken)
-    this.#client.on('end', this.#ended)
+    this.#watch.open(this.#ended)
   }
 
   /** Waits for what is still to be taken back, but not for a Redis that does not answer. */
   async close(): Promise<void> {
     this.#open = false
-    this.#client.off('close', this.#broken)
-    this.#client.off('-node', this.#broken)
-    this.#client.off('end', this.#ended)
+    this.#watch.close(this.#ended)
     this.#inbox.close()
     const patience = new AbortController()
     const long = sleep(1000, undefined, { signal: patience.signal }).catch(() => {})
     await Promise.race([Promise.all(this.#undoing), long])
     patience.abort()
-  }
-
-  readonly #broken = (): void => {
-    this.#breaks++
   }
 
   readonly #ended = (): void => {
@@ -261,7 +254,7 @@ class RedisStore implements Store, InboxMessages {
     this.#forget(bid)
     if (heir) this.#bids.set(heir.n, heir)
     const asked = heir ? this.#asks(heir) : 0
-    const breaks = this.#breaks
+    const { breaks } = this.#watch
     return new Promise((resolve, reject) => {
       this.#courier.send('release', {
         names: bid.names,
@@ -270,7 +263,7 @@ class RedisStore implements Store, InboxMessages {
         answered: ([kept, ...reply]) => {
           if (heir) this.#answered(heir, reply, asked)
           // Sent again after a break, it may find that others came and went: that says nothing.
-          resolve(Number(kept) === 1 || this.#breaks !== breaks)
+          resolve(Number(kept) === 1 || this.#watch.breaks !== breaks)
         },
         failed: (error, settled) => {
           if (heir) this.#failed(heir, error, asked, settled)
