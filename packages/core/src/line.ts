@@ -1,5 +1,4 @@
 import { now } from './clock.js'
-import type { Core } from './core.js'
 import {
   BlockTimeExceedError,
   type MutexError,
@@ -10,12 +9,22 @@ import {
   MutexStoreError,
 } from './errors.js'
 import { Fifo } from './fifo.js'
-import { SLICE } from './pace.js'
-import type { Place } from './place.js'
-import { type Asker, endOf, lasts, type Tenure } from './stores/store.js'
+import type { Keeper, Leased } from './keeper.js'
+import { type Pace, SLICE } from './pace.js'
+import type { Place, Steward } from './place.js'
+import { type Asker, endOf, lasts, type Store, type Tenure } from './stores/store.js'
 
 /** How long the store's word that nobody else waits is good for without a live inbox. */
 const WORD = 50
+
+/** What the lines of one store share. */
+export interface Surroundings {
+  readonly store: Store
+  readonly keeper: Keeper
+  readonly pace: Pace
+  /** The lines by name, each for as long as somebody is in it. */
+  readonly lines: Map<string, Line>
+}
 
 /**
  * One key in this process: who waits for it, and whose turn it is.
@@ -25,7 +34,7 @@ const WORD = 50
  * perhaps nobody). When the holder is done, the tenure passes to the next in line without a
  * command, or goes back to the store in the same command that asks for the next.
  */
-export class Line implements Asker {
+export class Line implements Asker, Leased, Steward {
   readonly #waiting = new Fifo<Place>()
   /** Asked of the store for the first in line; ends when that one leaves. */
   #asked: Tenure | undefined
@@ -33,7 +42,7 @@ export class Line implements Asker {
   holder: Place | undefined
 
   constructor(
-    readonly core: Core,
+    readonly around: Surroundings,
     readonly name: string,
   ) {}
 
@@ -61,7 +70,7 @@ export class Line implements Asker {
       return
     }
     this.#waiting.push(place)
-    if (taken) this.core.store.listen()
+    if (taken) this.around.store.listen()
     else this.#ask()
     if (place.state === 'new') place.wait()
   }
@@ -76,7 +85,7 @@ export class Line implements Asker {
     // What was asked for carries the age and patience of the one who left.
     this.#asked = undefined
     this.#ask(asked.answered)
-    this.core.store.cancel(asked)
+    this.around.store.cancel(asked)
   }
 
   /** What to tell a place whose `blockTime` is over. */
@@ -99,8 +108,8 @@ export class Line implements Asker {
   /** @param answered whether the store has told those who wait now that they have to */
   #ask(answered = false): void {
     const tenure = this.#wish(answered)
-    if (tenure) this.core.store.acquire(tenure)
-    else if (!this.held) this.core.lines.delete(this.name)
+    if (tenure) this.around.store.acquire(tenure)
+    else if (!this.held) this.around.lines.delete(this.name)
   }
 
   /** What the first in line would ask of the store. */
@@ -109,7 +118,7 @@ export class Line implements Asker {
     if (!first) return undefined
     const { policy, blockTime } = first.want
     const wish = { name: this.name, since: first.since, blockTime, policy }
-    this.#asked = this.core.store.tenure(this, wish)
+    this.#asked = this.around.store.tenure(this, wish)
     this.#asked.answered = answered
     return this.#asked
   }
@@ -150,7 +159,7 @@ export class Line implements Asker {
     tenure.patience = Math.min(storeTimeout, lease / 4)
     tenure.until = since + place.want.expiry
     this.holder = place
-    this.core.keeper.keep(this)
+    this.around.keeper.keep(this)
     place.hold(tenure.owner, tenure.token, at)
   }
 
@@ -177,7 +186,7 @@ export class Line implements Asker {
   limit(place: Place, until: number): void {
     if (place !== this.holder || !this.held) return
     this.held.until = until
-    this.core.keeper.keep(this)
+    this.around.keeper.keep(this)
   }
 
   /** No renewal any more for this holder: the rest of the lease is its last. */
@@ -190,7 +199,7 @@ export class Line implements Asker {
   /** Nobody holds the tenure: who is next? */
   #advance(tenure: Tenure, at: number): Promise<boolean> | boolean {
     if (!this.#waiting.first || !this.#mayPassOn(tenure, at)) return this.#giveBack(tenure)
-    if (this.core.pace.spent(at)) {
+    if (this.around.pace.spent(at)) {
       setImmediate(() => {
         if (this.held === tenure && !this.holder) unheard(this.#advance(tenure, now()))
       })
@@ -205,15 +214,15 @@ export class Line implements Asker {
     if (at >= tenure.deadline) return false
     if (tenure.token !== null && tenure.token >= tenure.lastToken) return false
     if (tenure.contended) return at - tenure.since < SLICE
-    return this.core.store.listening || at - tenure.heard < WORD
+    return this.around.store.listening || at - tenure.heard < WORD
   }
 
   #giveBack(tenure: Tenure): Promise<boolean> {
     this.held = undefined
-    this.core.keeper.forget(this)
+    this.around.keeper.forget(this)
     const next = this.#wish(true)
-    if (!next) this.core.lines.delete(this.name)
-    return this.core.store.release(tenure, next)
+    if (!next) this.around.lines.delete(this.name)
+    return this.around.store.release(tenure, next)
   }
 
   /** The holder's time is over, or the lease is. */
@@ -236,7 +245,7 @@ export class Line implements Asker {
     const { holder } = this
     this.held = undefined
     this.holder = undefined
-    this.core.keeper.forget(this)
+    this.around.keeper.forget(this)
     const { key } = holder?.want ?? {}
     holder?.lose(new MutexLostError('the lock is not ours any more in the store', { key }), false)
     this.#ask(true)

@@ -1,7 +1,6 @@
 import { now } from './clock.js'
 import type { MutexError } from './errors.js'
 import type { Link } from './fifo.js'
-import type { Line } from './line.js'
 import type { Member } from './member.js'
 import type { Policy } from './options.js'
 
@@ -17,6 +16,22 @@ export interface Want {
   readonly signal: AbortSignal | undefined
   granted(place: Place): void
   refused(error: unknown): void
+}
+
+/** The line of a key, as those who are in it know it. */
+export interface Steward {
+  /** It does not wait any longer. */
+  leave(place: Place, reason: unknown): void
+  /** What to tell it when its `blockTime` is over. */
+  timeUp(place: Place): MutexError
+  /** It is done: gives whether the lock was ours to the end, by promise if the store has to say so. */
+  finish(place: Place): Promise<boolean> | boolean
+  /** Looks at the clock now. */
+  judge(): void
+  /** It may hold until then and no longer. */
+  limit(place: Place, until: number): void
+  /** The rest of its lease is its last. */
+  stopRenewing(place: Place): void
 }
 
 /**
@@ -39,7 +54,7 @@ export class Place implements Link<Place> {
   #timer: NodeJS.Timeout | undefined
 
   constructor(
-    readonly line: Line,
+    readonly line: Steward,
     readonly want: Want,
   ) {}
 
