@@ -190,10 +190,11 @@ export class Line implements Asker, Leased, Steward {
   }
 
   /** No renewal any more for this holder: the rest of the lease is its last. */
-  stopRenewing(place: Place): void {
-    const tenure = this.held
-    if (!tenure) return
-    this.limit(place, Math.min(tenure.until, tenure.deadline, now() + tenure.lease))
+  stopRenewing(place: Place): number {
+    if (place !== this.holder || !this.held) return 0
+    const { until, deadline, lease } = this.held
+    this.limit(place, Math.min(until, deadline, now() + lease))
+    return until
   }
 
   /** Nobody holds the tenure: who is next? */

@@ -30,8 +30,8 @@ export interface Steward {
   judge(): void
   /** It may hold until then and no longer. */
   limit(place: Place, until: number): void
-  /** The rest of its lease is its last. */
-  stopRenewing(place: Place): void
+  /** The rest of its lease is its last; gives until when it could have held. */
+  stopRenewing(place: Place): number
 }
 
 /**
