@@ -38,8 +38,8 @@ export function assertClient(value: unknown): asserts value is RedisClient {
   if (missing !== undefined || typeof client?.status !== 'string') {
     const lack =
       typeof client === 'object' && client !== null ? ` without ${missing ?? 'status'}` : ''
-    throw new TypeError(
-      `redis must be an ioredis client (Redis or Cluster), got ${shown(value)}${lack}`,
-    )
+    // An address may have a password in it.
+    const got = typeof value === 'string' ? 'a string' : shown(value) + lack
+    throw new TypeError(`redis must be an ioredis client (Redis or Cluster), got ${got}`)
   }
 }
