@@ -47,6 +47,12 @@ for (const client of redisClients) {
       await lock.release()
     })
 
+    it('is there for 10 s at a time by default, where it may be held for longer', async () => {
+      const lock = await create(redis, { expiry: 60_000 }).acquireLock(key)
+      expect(await redis.pttl(`mutex:${key}`)).to.be.within(7001, 10_000)
+      await lock.release()
+    })
+
     it('goes by the name that keyPrefix gives it', async () => {
       const keyPrefix = freshPrefix()
       const lock = await create(redis, { keyPrefix }).acquireLock('key')

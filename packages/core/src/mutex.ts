@@ -124,7 +124,7 @@ export class Mutex implements AsyncDisposable {
    */
   with(options: MutexOptions): Mutex {
     assertOptions(options, mutexOptionNames)
-    return new Mutex(this.store, { ...this.options, ...options }, this.#member)
+    return new Mutex(this.store, this.#optionsWith(options), this.#member)
   }
 
   /** What it has going on, and has done so far. */
@@ -166,6 +166,12 @@ export class Mutex implements AsyncDisposable {
     return this.close()
   }
 
+  /** Its own options, but for those that are set anew. */
+  #optionsWith(options: MutexOptions): MutexOptions {
+    const set = Object.entries(options).filter(([, value]) => value !== undefined)
+    return { ...this.options, ...Object.fromEntries(set) }
+  }
+
   #policyFor(options: AcquireOptions): Policy {
     assertOptions(options, acquireOptionNames)
     const { signal, blocking, blockTime } = options
@@ -173,12 +179,7 @@ export class Mutex implements AsyncDisposable {
       throw new TypeError(`signal must be an AbortSignal, got ${shown(signal)}`)
     }
     if (blocking === undefined && blockTime === undefined) return this.#policy
-    const { blocking: usually, blockTime: usual } = this.options
-    return resolveOptions({
-      ...this.options,
-      blocking: blocking ?? usually,
-      blockTime: blockTime ?? usual,
-    })
+    return resolveOptions(this.#optionsWith({ blocking, blockTime }))
   }
 
   #acquire(
