@@ -200,7 +200,7 @@ export class Mutex implements AsyncDisposable {
   ): Promise<Lock> {
     if (!Array.isArray(keys) || keys.length === 0) {
       throw new TypeError(
-        `key must be a string or a non-empty array of strings, got ${shown(keys)}`,
+        `key must be a string or a non-empty array of strings, got ${kindOf(keys)}`,
       )
     }
     const began = now()
@@ -262,7 +262,8 @@ export class Mutex implements AsyncDisposable {
 
 /** Keys come from requests: a message tells what was wrong with one, but never shows it. */
 function kindOf(key: unknown): string {
-  if (typeof key !== 'string') return shown(key)
+  if (key === undefined || typeof key === 'object' || typeof key === 'function') return shown(key)
+  if (typeof key !== 'string') return `a ${typeof key}`
   return key === '' ? 'an empty string' : 'a string with a lone surrogate'
 }
 
