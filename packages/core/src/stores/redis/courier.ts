@@ -139,8 +139,14 @@ function look(trip: Trip): void {
   setImmediate(() => trip.late())
 }
 
-/** Redis's own words say what is wrong; they name no key but in our own script's arguments, never shown. */
+/**
+ * Redis's own words say what is wrong. They name no key, but ioredis notes the whole command on the
+ * error: it stays there, where no logger sees it.
+ */
 function refusal(cause: unknown): MutexStoreError {
+  if (cause instanceof Error && Object.hasOwn(cause, 'command')) {
+    Object.defineProperty(cause, 'command', { enumerable: false })
+  }
   const words = cause instanceof Error ? cause.message : String(cause)
   return new MutexStoreError(`the store refused or could not be reached: ${words}`, { cause })
 }
