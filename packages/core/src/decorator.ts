@@ -11,11 +11,19 @@ export type KeyOrFunction<This, Args extends unknown[]> =
       ...args: Args
     ) => string | readonly string[] | PromiseLike<string | readonly string[]>)
 
-/** A function, or a method as a standard decorator sees it, that is to run under a lock. */
-export type Exclusive<This, Args extends unknown[]> = <R>(
-  body: (this: This, ...args: Args) => R | Promise<R>,
-  context?: ClassMethodDecoratorContext<This>,
-) => (this: This, ...args: Args) => Promise<R>
+/**
+ * Takes a function, or a method as a standard decorator sees it, that is to run under a lock. Its
+ * arguments begin with those that the key is made from.
+ */
+export type Exclusive<This, Args extends unknown[]> = <
+  T extends This,
+  // biome-ignore lint/suspicious/noExplicitAny: what follows is the wrapped function's own
+  A extends [...Args, ...any[]],
+  R,
+>(
+  body: (this: T, ...args: A) => R | Promise<R>,
+  context?: ClassMethodDecoratorContext<T>,
+) => (this: T, ...args: A) => Promise<R>
 
 /**
  * Has a function run under a lock: wraps a function, or decorates a method (static ones too).
@@ -57,7 +65,9 @@ export function withRedisMutex<This = any, Args extends unknown[] = any[]>(
     }
     return async function (...args) {
       const key =
-        typeof keyOrFunction === 'function' ? await keyOrFunction.apply(this, args) : keyOrFunction
+        typeof keyOrFunction === 'function'
+          ? await keyOrFunction.apply(this, args as unknown as Args)
+          : keyOrFunction
       return mutex.runExclusive(key, () => body.apply(this, args))
     }
   }
