@@ -1,16 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  MutexExpiredError,
-  RedisMutex,
-  type RedisMutexOptions,
-  redisStore,
-  type Store,
-} from '@redismutex/core'
+import { MutexExpiredError, RedisMutex, type RedisMutexOptions } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
 import { run } from '../../packages/core/src/stores/redis/scripts.js'
-import { aborted, range, rejection, until } from '../conformance/ground.js'
+import { aborted, range, rejection } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
@@ -30,7 +24,6 @@ for (const client of redisClients) {
     let server: RedisServer
     let redis: Redis
     let key: string
-    let store: Store
     let tap: Tap
 
     // A server of its own, so that nobody else's commands are counted.
@@ -42,15 +35,27 @@ for (const client of redisClients) {
     beforeEach(async () => {
       redis = client.create(server.port)
       key = freshKey()
-      store = redisStore(redis)
       await learnScripts(redis)
-      tap = await Tap.open(client.create(server.port))
+      tap = await Tap.open(client.create(server.port), server.port)
     })
 
     function create(options?: RedisMutexOptions, connection = redis): RedisMutex {
       const mutex = new RedisMutex(connection, options)
       atEnd(() => mutex.close())
       return mutex
+    }
+
+    /** Nothing that others say is missed from now on, for the next seconds. */
+    async function openInbox(): Promise<void> {
+      const elsewhere = create({}, client.create(server.port))
+      const holder = await elsewhere.acquireLock(`${key}:inbox`)
+      const waiter = create({ blockTime: 15_000, delay: 12_000, expiry: 20_000 }).acquireLock(
+        `${key}:inbox`,
+      )
+      await tap.told('subscribe')
+      await holder.release()
+      await (await waiter).release()
+      await tap.take()
     }
 
     it('is one command for an acquisition and one for a release', async () => {
@@ -80,6 +85,7 @@ for (const client of redisClients) {
 
     it('is nothing for the hand-overs between 64 waiters of a process', async () => {
       const mutex = create()
+      await openInbox()
       const lock = await mutex.acquireLock(key)
       let turns = 0
       const waiters = range(64).map(() =>
@@ -87,7 +93,6 @@ for (const client of redisClients) {
           turns++
         }),
       )
-      await until(() => store.listening)
       await tap.take()
       await lock.release()
       await Promise.all(waiters)
@@ -120,7 +125,7 @@ for (const client of redisClients) {
       const holder = await create({}, client.create(server.port)).acquireLock(key)
       const mutex = create({ blockTime: 500, expiry: 600 })
       const waiter = mutex.acquireLock(key)
-      await until(() => store.listening)
+      await tap.told('subscribe')
       await holder.release()
       const lock = await waiter
       await tap.take()
@@ -131,7 +136,7 @@ for (const client of redisClients) {
     })
 
     it('is one command for the renewals of many locks', async () => {
-      const mutex = create({ blockTime: 100, expiry: Number.POSITIVE_INFINITY, lease: 400 })
+      const mutex = create({ blockTime: 100, expiry: Number.POSITIVE_INFINITY, lease: 800 })
       const locks = await Promise.all(range(30).map((n) => mutex.acquireLock(`${key}:${n}`)))
       await tap.take()
       await tap.told('evalsha')
@@ -172,7 +177,7 @@ describe('with the default options', () => {
     const second = mutex.acquireLock(key)
     await first.release()
     await (await second).release()
-    const tap = await Tap.open(client.create(server.port))
+    const tap = await Tap.open(client.create(server.port), server.port)
     const lock = await mutex.acquireLock(key)
     const since = performance.now()
     expect(await aborted(lock.signal)).to.be.instanceOf(MutexExpiredError)

@@ -27,9 +27,12 @@ for (const client of redisClients) {
       return mutex
     }
 
-    async function subscriptions(): Promise<number> {
+    /** How many connections of the same name are subscribed to something. */
+    async function subscriptions(name: string): Promise<number> {
       const clients = String(await redis.client('LIST'))
-      return clients.split('\n').filter((line) => / sub=1 /.test(line)).length
+      return clients
+        .split('\n')
+        .filter((line) => line.includes(` name=${name} `) && line.includes(' sub=1 ')).length
     }
 
     it('is a plain string that holds the value of the lock, and expires with its lease', async () => {
@@ -74,44 +77,49 @@ for (const client of redisClients) {
       expect(redisStore(connect())).not.to.equal(redisStore(redis))
     })
 
-    it('needs one more connection for thirty mutexes, and none while nobody waits', async () => {
-      const before = await subscriptions()
-      const mutexes = range(30).map(() => create())
+    it('needs one more connection for thirty mutexes, and none before somebody waits', async () => {
+      const connectionName = freshKey()
+      const connection = connect({ connectionName })
+      const mutexes = range(30).map(() => create(connection))
       const holder = await (mutexes[0] as RedisMutex).acquireLock(key)
-      expect(await subscriptions()).to.equal(before)
+      expect(await subscriptions(connectionName)).to.equal(0)
       const waiters = mutexes.map((mutex) => mutex.runExclusive(key, () => {}))
-      await until(() => redisStore(redis).listening)
-      expect(await subscriptions()).to.equal(before + 1)
+      await until(async () => (await subscriptions(connectionName)) === 1)
       await holder.release()
       await Promise.all(waiters)
-      for (const mutex of mutexes) await mutex.close()
-      await until(async () => (await subscriptions()) === before)
+      expect(await subscriptions(connectionName)).to.equal(1)
     })
 
     it('keeps its connection until its last mutex has closed, and leaves the client open', async () => {
-      const [mutex, other] = [create(), create()]
+      const connectionName = freshKey()
+      const connection = connect({ connectionName })
+      const [mutex, other] = [create(connection), create(connection)]
       const holder = await mutex.acquireLock(key)
       const waiter = other.acquireLock(key)
-      const store = redisStore(redis)
-      await until(() => store.listening)
+      await until(async () => (await subscriptions(connectionName)) === 1)
       await mutex.close()
-      expect(store.listening).to.equal(true)
-      await (await waiter).release()
-      await other.close()
-      expect(store.listening).to.equal(false)
       expect(holder.signal.aborted).to.equal(true)
-      expect(await redis.ping()).to.equal('PONG')
+      await (await waiter).release()
+      expect(await subscriptions(connectionName)).to.equal(1)
+      await other.close()
+      await until(async () => (await subscriptions(connectionName)) === 0)
+      expect(await connection.ping()).to.equal('PONG')
     })
 
     it('can be used again by a new mutex when the last has closed', async () => {
-      await create().close()
-      const mutex = create()
-      const other = create(connect(), { blockTime: 15_000, delay: 12_000, expiry: 20_000 })
-      const holder = await mutex.acquireLock(key)
-      const waiter = other.acquireLock(key)
-      await until(() => redisStore(redis) === mutex.store && mutex.stats().held === 1)
-      await holder.release()
-      await (await waiter).release()
+      const patient = { blockTime: 15_000, delay: 12_000, expiry: 20_000 }
+      const elsewhere = create(connect(), patient)
+      for (const _ of range(2)) {
+        const mutex = create(redis, patient)
+        const holder = await elsewhere.acquireLock(key)
+        const waiter = mutex.acquireLock(key)
+        await until(async () => (await redis.zcard(namesOf(`mutex:${key}`, '')[1])) === 1)
+        await holder.release()
+        const lock = await waiter
+        expect(lock.waited).to.be.below(6000)
+        await lock.release()
+        await mutex.close()
+      }
     })
 
     it('adds no pile of listeners to a client that has many prefixes', () => {

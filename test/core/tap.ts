@@ -1,5 +1,12 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { createInterface } from 'node:readline'
 import type { Redis } from 'ioredis'
+import { until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
+
+/** What connections say to begin with, and the tap itself. */
+const ASIDE = ['echo', 'info', 'hello', 'client', 'select']
 
 /** Listens to all that a server is told, but for what scripts do inside it. */
 export class Tap {
@@ -11,27 +18,33 @@ export class Tap {
     this.#control = control
   }
 
-  static async open(control: Redis): Promise<Tap> {
+  /** @param control a client of the server, for the tap alone */
+  static async open(control: Redis, port: number): Promise<Tap> {
     const tap = new Tap(control)
-    const monitor = await control.monitor()
-    atEnd(() => monitor.disconnect())
-    monitor.on('monitor', (_time: string, args: string[], source: string) => {
-      if (source !== 'lua') tap.#commands.push(args)
-    })
-    await tap.take()
+    // Not by way of a client: ioredis's fails when a command comes together with the first reply.
+    const socket = connect(port, '127.0.0.1', () => socket.write('MONITOR\r\n'))
+    atEnd(() => socket.destroy())
+    const lines = createInterface(socket)
+    await once(lines, 'line')
+    lines.on('line', (line) => tap.#read(line))
     return tap
   }
 
-  /** The commands since the last time, in lower case, without what connections say to begin with. */
+  #read(line: string): void {
+    const [, source, command] = line.match(/^\+[\d.]+ \[\d+ (\S+)\] (.*)$/) ?? []
+    if (command === undefined || source === 'lua') return
+    const args = [...command.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, arg]) => arg as string)
+    this.#commands.push([args[0]?.toLowerCase() ?? '', ...args.slice(1)])
+  }
+
+  /** The commands since the last time, each with its arguments. */
   async take(): Promise<string[][]> {
     const marker = `marker ${++this.#markers}`
-    await this.#control.echo(marker)
     const isMarker = (args: string[]) => args[1] === marker
-    while (!this.#commands.some(isMarker)) await new Promise((resolve) => setTimeout(resolve, 2))
+    await this.#control.echo(marker)
+    await until(() => this.#commands.some(isMarker))
     const taken = this.#commands.splice(0, this.#commands.findIndex(isMarker) + 1)
-    return taken
-      .map(([name = '', ...args]) => [name.toLowerCase(), ...args])
-      .filter(([name]) => !['echo', 'info', 'hello', 'client', 'select'].includes(name as string))
+    return taken.filter(([name = '']) => !ASIDE.includes(name))
   }
 
   /** The same, by their names alone. */
@@ -39,10 +52,8 @@ export class Tap {
     return (await this.take()).map(([name]) => name as string)
   }
 
-  /** Resolves when the server is told a command with this name. */
-  async told(name: string): Promise<void> {
-    while (!this.#commands.some((args) => args[0]?.toLowerCase() === name)) {
-      await new Promise((resolve) => setTimeout(resolve, 2))
-    }
+  /** Resolves when the server has been told a command with this name since the last time. */
+  told(name: string): Promise<void> {
+    return until(() => this.#commands.some((args) => args[0] === name))
   }
 }
