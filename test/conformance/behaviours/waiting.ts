@@ -119,6 +119,18 @@ export function waiting(ground: Ground): void {
     await lock.release()
   })
 
+  it('may be ended for many by one signal', async () => {
+    const mutex = ground.mutex()
+    const holder = await mutex.acquireLock(ground.key)
+    const controller = new AbortController()
+    const { signal } = controller
+    // Beyond ten listeners Node.js would warn of a leak, and fail the run.
+    const waiters = range(50).map(() => rejection(mutex.acquireLock(ground.key, { signal })))
+    controller.abort()
+    for (const error of await Promise.all(waiters)) expect(error).to.equal(signal.reason)
+    await holder.release()
+  })
+
   it('leaves no listener behind on the signal', async () => {
     const mutex = ground.mutex()
     const { signal } = new AbortController()
