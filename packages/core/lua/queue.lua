@@ -122,7 +122,11 @@ local function each(arity, verb)
     local k, a = item * 3 - 2, (item - 1) * arity
     local ok, result = pcall(verb, KEYS[k], KEYS[k + 1], KEYS[k + 2], unpack(ARGV, a + 1, a + arity))
     if not ok then
-      result = { -2, type(result) == 'table' and result.err or tostring(result) }
+      local message = type(result) == 'table' and result.err or tostring(result)
+      -- Nothing can have been written: as an error of the whole call, the client sees it too, and may
+      -- know what to do about a primary that has been demoted.
+      if string.find(message, '^READONLY') then return redis.error_reply(message) end
+      result = { -2, message }
     end
     results[item] = result
   end

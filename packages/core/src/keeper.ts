@@ -52,6 +52,8 @@ export class Keeper {
   #look(): void {
     const at = now()
     let next = Number.POSITIVE_INFINITY
+    // What ends passes on in this loop, and whoever is next is to be kept like any other.
+    this.#next = Number.POSITIVE_INFINITY
     for (const leased of [...this.#held]) {
       const { held } = leased
       if (!held || !this.#held.has(leased)) continue
@@ -63,7 +65,6 @@ export class Keeper {
       if (at >= held.renewAt - held.lease / 8) this.#renew(leased, held, at)
       next = Math.min(next, due(held))
     }
-    this.#next = Number.POSITIVE_INFINITY
     this.#expect(next)
   }
 

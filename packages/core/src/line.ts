@@ -14,7 +14,7 @@ import { type Pace, SLICE } from './pace.js'
 import type { Place, Steward } from './place.js'
 import { type Asker, endOf, lasts, type Store, type Tenure } from './stores/store.js'
 
-/** How long the store's word that nobody else waits is good for without a live inbox. */
+/** How long the store's word that nobody else waits is good for, if others would not be heard of. */
 const WORD = 50
 
 /** What the lines of one store share. */
@@ -81,6 +81,7 @@ export class Line implements Asker, Leased, Steward {
     const asked = this.#waiting.first === place ? this.#asked : undefined
     this.#waiting.remove(place)
     place.refuse(reason)
+    if (this.held && !this.holder && !this.#waiting.first) unheard(this.#giveBack(this.held))
     if (!asked) return
     // What was asked for carries the age and patience of the one who left.
     this.#asked = undefined
@@ -140,8 +141,9 @@ export class Line implements Asker, Leased, Steward {
 
   failed(_tenure: Tenure, cause: MutexStoreError, asked: number): void {
     this.#asked = undefined
+    const { first } = this.#waiting
     for (const place of this.#waiting) {
-      if (place.since > asked && place !== this.#waiting.first) continue
+      if (place.since > asked && place !== first) continue
       this.#waiting.remove(place)
       const { key, member } = place.want
       member.storeErrors++
@@ -153,7 +155,10 @@ export class Line implements Asker, Leased, Steward {
   /** The tenure goes to the first in line, whose `expiry` counts from `since`. */
   #deliver(tenure: Tenure, at: number, since: number = at): void {
     const place = this.#waiting.shift()
-    if (!place) throw new Error('nobody is in line')
+    if (!place) {
+      unheard(this.#giveBack(tenure))
+      return
+    }
     const { lease, storeTimeout } = place.want.policy
     tenure.lease = lease
     tenure.patience = Math.min(storeTimeout, lease / 4)
@@ -215,7 +220,7 @@ export class Line implements Asker, Leased, Steward {
     if (at >= tenure.deadline) return false
     if (tenure.token !== null && tenure.token >= tenure.lastToken) return false
     if (tenure.contended) return at - tenure.since < SLICE
-    return this.around.store.listening || at - tenure.heard < WORD
+    return tenure.heard >= this.around.store.listeningSince || at - tenure.heard < WORD
   }
 
   #giveBack(tenure: Tenure): Promise<boolean> {
@@ -247,9 +252,10 @@ export class Line implements Asker, Leased, Steward {
     this.held = undefined
     this.holder = undefined
     this.around.keeper.forget(this)
+    this.#ask(true)
+    // Last, since it runs the holder's own listeners, and they may come back for the key.
     const { key } = holder?.want ?? {}
     holder?.lose(new MutexLostError('the lock is not ours any more in the store', { key }), false)
-    this.#ask(true)
   }
 
   /** The holder's mutex takes its lock away. */

@@ -55,7 +55,7 @@ export class Mutex implements AsyncDisposable {
     this.store = store
     this.#core = Core.of(store)
     this.#member = member
-    this.#core.join(this.#member)
+    if (!member.closed) this.#core.join(member)
   }
 
   /**

@@ -1,3 +1,4 @@
+import { type Abortable, Aborts } from './aborts.js'
 import { now } from './clock.js'
 import type { MutexError } from './errors.js'
 import type { Link } from './fifo.js'
@@ -38,7 +39,7 @@ export interface Steward {
  * One caller's place in the line of one key: it waits, then holds, then is over.
  * The line moves it; `ended` says why holding is over, if not by a release.
  */
-export class Place implements Link<Place> {
+export class Place implements Link<Place>, Abortable {
   before: Place | undefined
   after: Place | undefined
   state: 'new' | 'waiting' | 'holding' | 'over' = 'new'
@@ -63,20 +64,20 @@ export class Place implements Link<Place> {
     const { member, signal, blockTime } = this.want
     this.state = 'waiting'
     member.waiting++
-    signal?.addEventListener('abort', this)
+    if (signal) Aborts.of(signal).add(this)
     if (blockTime !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(timeUp, blockTime, this)
   }
 
   #stopWaiting(): void {
     if (this.state !== 'waiting') return
-    this.want.member.waiting--
-    this.want.signal?.removeEventListener('abort', this)
+    const { member, signal } = this.want
+    member.waiting--
+    if (signal) Aborts.of(signal).delete(this)
     clearTimeout(this.#timer)
   }
 
-  /** The caller's signal has aborted. */
-  handleEvent(): void {
-    this.line.leave(this, this.want.signal?.reason)
+  aborted(reason: unknown): void {
+    this.line.leave(this, reason)
   }
 
   hold(owner: string, token: number | null, at: number): void {

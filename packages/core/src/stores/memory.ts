@@ -20,7 +20,7 @@ export function memoryStore(): Store {
   let tenures = 0
   let lastToken = 0
   return {
-    listening: true,
+    listeningSince: Number.NEGATIVE_INFINITY,
     listen() {},
     nameOf: (key) => key,
     tenure: (asker: Asker, wish: Wish) => new MemoryTenure(asker, wish, `memory|${++tenures}`),

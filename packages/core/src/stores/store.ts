@@ -79,8 +79,11 @@ export const lasts = ({ deadline, lease, until }: Tenure): boolean =>
  * store's own affair: an `acquire` that failed or was cancelled leaves nothing behind.
  */
 export interface Store {
-  /** Is this process told at once when others begin to wait for a key that it holds? */
-  readonly listening: boolean
+  /**
+   * Since when this process is told at once that others have begun to wait for a key that it holds;
+   * `Infinity` while it is not.
+   */
+  readonly listeningSince: number
   /** Somebody waits, here or in the store: see to it that grants and contention are heard. */
   listen(): void
   /**

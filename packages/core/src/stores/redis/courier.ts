@@ -33,6 +33,7 @@ export class Courier {
   readonly #most: number
   readonly #bags: Record<Verb, Errand[]> = { acquire: [], release: [], renew: [], cancel: [] }
   #leaving = false
+  readonly #trips = new Set<Promise<void>>()
 
   constructor(client: RedisClient) {
     this.#client = client
@@ -53,13 +54,17 @@ export class Courier {
       const bag = this.#bags[verb]
       this.#bags[verb] = []
       for (let from = 0; from < bag.length; from += this.#most) {
-        new Trip(
-          this.#client,
-          verb,
-          bag.length > this.#most ? bag.slice(from, from + this.#most) : bag,
-        )
+        const errands = bag.length > this.#most ? bag.slice(from, from + this.#most) : bag
+        const { settled } = new Trip(this.#client, verb, errands)
+        this.#trips.add(settled)
+        void settled.finally(() => this.#trips.delete(settled))
       }
     }
+  }
+
+  /** Resolves when nothing is on its way any more, not even what was given up. */
+  async idle(): Promise<void> {
+    while (this.#leaving || this.#trips.size > 0) await Promise.all(this.#trips)
   }
 }
 
@@ -67,7 +72,8 @@ export class Courier {
 class Trip {
   readonly #errands: (Errand | undefined)[]
   readonly #began = now()
-  readonly #settled: Promise<void>
+  /** Resolves when the client has done with the call. */
+  readonly settled: Promise<void>
   #timer: NodeJS.Timeout | undefined
 
   constructor(client: RedisClient, verb: Verb, errands: readonly Errand[]) {
@@ -80,7 +86,7 @@ class Trip {
       args.push(...errand.args)
       patience = Math.min(patience, errand.timeout)
     }
-    this.#settled = run(client, verb, keys, args).then(
+    this.settled = run(client, verb, keys, args).then(
       (replies) => this.#arrived(replies),
       (error) => this.#failed(error),
     )
@@ -94,10 +100,10 @@ class Trip {
       if (!Array.isArray(reply)) {
         errand.failed(
           new MutexStoreError('the store gave an answer that makes no sense'),
-          this.#settled,
+          this.settled,
         )
       } else if (Number(reply[0]) === -2) {
-        errand.failed(refusal(new Error(String(reply[1]))), this.#settled)
+        errand.failed(refusal(new Error(String(reply[1]))), this.settled)
       } else {
         errand.answered(reply)
       }
@@ -105,7 +111,7 @@ class Trip {
   }
 
   #failed(cause: unknown): void {
-    for (const errand of this.#done()) errand?.failed(refusal(cause), this.#settled)
+    for (const errand of this.#done()) errand?.failed(refusal(cause), this.settled)
   }
 
   /** Nothing can be late any more. */
@@ -127,7 +133,7 @@ class Trip {
       this.#errands[index] = undefined
       errand.failed(
         new MutexStoreError(`the store did not answer within ${Math.round(errand.timeout)} ms`),
-        this.#settled,
+        this.settled,
       )
     }
     if (patience < Number.POSITIVE_INFINITY)

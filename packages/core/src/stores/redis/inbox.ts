@@ -40,9 +40,11 @@ export class Inbox {
     this.#messages = messages
   }
 
-  /** Would this process be told now? */
-  get live(): boolean {
-    return this.#connection !== undefined && now() - this.#connection.heard < 2 * CHECK
+  /** Since when this process is told; `Infinity` while it may not be. */
+  get liveSince(): number {
+    const connection = this.#connection
+    if (!connection || now() - connection.heard > 2 * CHECK) return Number.POSITIVE_INFINITY
+    return connection.liveSince
   }
 
   /** Somebody waits: for the next few seconds this process must be told. */
@@ -60,8 +62,8 @@ export class Inbox {
       this.#timer = undefined
       return
     }
-    // Silent for long although it was asked: a half-open connection. A new one is quicker.
-    if (this.#connection?.stale) this.#disconnect()
+    // It owes an answer for long: a half-open connection. A new one is quicker.
+    if (this.#connection?.mute) this.#disconnect()
     this.#connection ??= new Connection(this.#client.duplicate(), this.#channel, this.#messages)
     this.#connection.check()
   }
@@ -81,12 +83,13 @@ export class Inbox {
 class Connection {
   /** When the server last said that we are subscribed, or told us something. */
   heard = Number.NEGATIVE_INFINITY
-  readonly #born = now()
+  /** Since when nothing has been missed; `Infinity` while we are not subscribed. */
+  liveSince: number = Number.POSITIVE_INFINITY
   readonly #client: RedisClient
   readonly #channel: string
   readonly #messages: InboxMessages
-  #live = false
-  #checking = false
+  /** The subscription that is not answered yet, and when it was sent. */
+  #asked: { at: number } | undefined
 
   constructor(client: RedisClient, channel: string, messages: InboxMessages) {
     this.#client = client
@@ -98,8 +101,8 @@ class Connection {
     client.on('message', this.#read)
   }
 
-  get stale(): boolean {
-    return now() - Math.max(this.heard, this.#born) > 4 * CHECK
+  get mute(): boolean {
+    return this.#asked !== undefined && now() - this.#asked.at > 4 * CHECK
   }
 
   check(): void {
@@ -108,31 +111,33 @@ class Connection {
   }
 
   readonly #subscribe = (): void => {
-    if (this.#checking) return
-    this.#checking = true
+    if (this.#asked) return
+    const asked = { at: now() }
+    this.#asked = asked
     this.#client.subscribe(this.#channel).then(
       () => {
-        this.#checking = false
+        if (this.#asked !== asked) return
+        this.#asked = undefined
         this.heard = now()
-        if (this.#live) return
-        this.#live = true
+        if (this.liveSince < Number.POSITIVE_INFINITY) return
+        this.liveSince = this.heard
         this.#messages.live()
       },
       () => {
-        this.#checking = false
-        this.#lost()
+        if (this.#asked === asked) this.#lost()
       },
     )
   }
 
   readonly #lost = (): void => {
-    this.#live = false
+    this.#asked = undefined
     this.heard = Number.NEGATIVE_INFINITY
+    this.liveSince = Number.POSITIVE_INFINITY
   }
 
   readonly #read = (channel: unknown, message: unknown): void => {
     if (channel !== this.#channel || typeof message !== 'string') return
-    if (this.#live) this.heard = now()
+    this.heard = now()
     const [what, ...rest] = message.split('|')
     if (what === 'contended') this.#messages.contended(Number(rest[0]))
     if (what === 'grant') {

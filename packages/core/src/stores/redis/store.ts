@@ -2,13 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { drift, now } from '../../clock.js'
 import type { MutexStoreError } from '../../errors.js'
-import { assertOptions, type Policy } from '../../options.js'
-import { type Asker, type Store, Tenure, type Wish } from '../store.js'
+import { assertOptions } from '../../options.js'
+import type { Asker, Store, Tenure, Wish } from '../store.js'
+import { Bid, claimOf } from './bid.js'
 import { assertClient, type RedisClient } from './client.js'
 import { Courier, type Reply } from './courier.js'
 import { Inbox, type InboxMessages, type Tokens } from './inbox.js'
-import { assertClusterPrefix, assertPrefix, lockName, type Names, namesOf } from './names.js'
+import { assertClusterPrefix, assertPrefix, lockName, namesOf } from './names.js'
 import type { Verb } from './scripts.js'
+import { Undo } from './undo.js'
 import { Watch } from './watch.js'
 
 /** How locks are named in Redis. */
@@ -47,55 +49,6 @@ export function redisStore(redis: RedisClient, options: RedisStoreOptions = {}):
   return store
 }
 
-/** How a grant that was pushed lasts until it is confirmed: a dead process costs the others no more. */
-const claimOf = ({ delay, lease }: Policy): number =>
-  Math.ceil(Math.min(Math.max(1000, 1.5 * delay), lease))
-
-/** How long those who left are remembered, for grants that come late. */
-const REMEMBERED = 10_000
-
-/** One tenure in Redis. Until it is granted it asks, is told to wait, and asks again. */
-class Bid extends Tenure {
-  state: 'asking' | 'held' | 'over' = 'asking'
-  /** Is an ask on its way? */
-  asking = false
-  /** The next ask. */
-  poll: NodeJS.Timeout | undefined
-  /** Have others been heard of since the last command was sent? Its reply may be older. */
-  told = false
-
-  constructor(
-    asker: Asker,
-    wish: Wish,
-    readonly n: number,
-    instance: string,
-    readonly names: Names,
-  ) {
-    super(asker, wish, `${instance}|${n}`)
-  }
-
-  /** With the owner in front, the entry in Redis's queue. */
-  get tail(): string {
-    const { blockTime, policy } = this.wish
-    return `|${claimOf(policy)}|${blockTime === Number.POSITIVE_INFINITY ? 0 : Math.ceil(blockTime)}`
-  }
-
-  /** An ask's arguments: owner, tail, waited, lease, keep. */
-  get ask(): string[] {
-    const { since, blockTime, policy } = this.wish
-    const waited = Math.max(0, now() - since)
-    // A living waiter asks again after `delay`; the queue need not outlast dead ones for long.
-    const keep = Math.min(blockTime, Math.max(10_000, 4 * policy.delay)) + 1000
-    return [
-      this.owner,
-      this.tail,
-      String(Math.round(waited * 1000)),
-      String(Math.ceil(policy.lease)),
-      String(Math.ceil(keep)),
-    ]
-  }
-}
-
 const NOBODY = ['', '', '', '', '']
 
 class RedisStore implements Store, InboxMessages {
@@ -108,9 +61,10 @@ class RedisStore implements Store, InboxMessages {
   #n = 0
   /** All that is asked for or held. */
   readonly #bids = new Map<number, Bid>()
-  /** Those who left without a release, oldest first, and since when: a grant may still come. */
-  readonly #left = new Map<number, { bid: Bid; at: number }>()
-  readonly #undoing = new Set<Promise<void>>()
+  readonly #undo = new Undo({
+    cancel: (bid) => this.#call('cancel', bid, [bid.owner, bid.tail], bid.wish.policy.storeTimeout),
+    hopeless: () => !this.#open || this.#client.status === 'end',
+  })
   #open = false
 
   constructor(client: RedisClient, prefix: string) {
@@ -133,16 +87,22 @@ class RedisStore implements Store, InboxMessages {
     this.#inbox.close()
     const patience = new AbortController()
     const long = sleep(1000, undefined, { signal: patience.signal }).catch(() => {})
-    await Promise.race([Promise.all(this.#undoing), long])
+    await Promise.race([this.#quiet(), long])
     patience.abort()
+  }
+
+  /** Resolves when all that was sent has been answered, and all that was left taken back. */
+  async #quiet(): Promise<void> {
+    await this.#courier.idle()
+    await this.#undo.idle()
   }
 
   readonly #ended = (): void => {
     this.#inbox.close()
   }
 
-  get listening(): boolean {
-    return this.#inbox.live
+  get listeningSince(): number {
+    return this.#inbox.liveSince
   }
 
   listen(): void {
@@ -168,7 +128,10 @@ class RedisStore implements Store, InboxMessages {
 
   #ask(bid: Bid): void {
     clearTimeout(bid.poll)
-    if (bid.asking) return
+    if (bid.asking) {
+      bid.again = true
+      return
+    }
     const { policy } = bid.wish
     const asked = this.#asks(bid)
     this.#courier.send('acquire', {
@@ -183,6 +146,7 @@ class RedisStore implements Store, InboxMessages {
   /** An ask is about to be sent. */
   #asks(bid: Bid): number {
     bid.asking = true
+    bid.again = false
     bid.told = false
     return now()
   }
@@ -193,7 +157,7 @@ class RedisStore implements Store, InboxMessages {
     // Granted by a push meanwhile: whatever this says is older, or says the same.
     if (bid.state === 'held') return
     if (bid.state === 'over') {
-      if (verdict !== -1) this.#undo(bid)
+      if (verdict !== -1) this.#regret(bid)
       return
     }
     bid.answered = true
@@ -203,6 +167,10 @@ class RedisStore implements Store, InboxMessages {
       this.#grant(bid, { first, last }, others > 0, asked, asked + lease - drift(lease))
     } else if (verdict === 0) {
       this.#inbox.want()
+      if (bid.again) {
+        this.#ask(bid)
+        return
+      }
       const [left = -1] = rest
       // Asked again when the holder's time is over; a time to live of -1 is a lock without an end.
       bid.poll = setTimeout(() => this.#ask(bid), left < 0 ? delay : Math.min(delay, left + 1))
@@ -215,9 +183,12 @@ class RedisStore implements Store, InboxMessages {
 
   #failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void {
     bid.asking = false
-    if (bid.state === 'held') return
+    if (bid.state === 'held') {
+      bid.late = settled
+      return
+    }
     const left = bid.state === 'over'
-    this.#undo(bid, settled)
+    this.#regret(bid, settled)
     if (!left) bid.asker.failed(bid, error, asked)
   }
 
@@ -243,7 +214,7 @@ class RedisStore implements Store, InboxMessages {
     bid.state = 'over'
     clearTimeout(bid.poll)
     // Else when the ask on its way is answered: a cancel that overtook it would undo nothing.
-    if (!bid.asking) this.#undo(bid)
+    if (!bid.asking) this.#regret(bid)
   }
 
   // Giving back
@@ -267,7 +238,7 @@ class RedisStore implements Store, InboxMessages {
         },
         failed: (error, settled) => {
           if (heir) this.#failed(heir, error, asked, settled)
-          this.#undo(bid, settled)
+          this.#regret(bid, settled)
           reject(error)
         },
       })
@@ -301,39 +272,17 @@ class RedisStore implements Store, InboxMessages {
   #forget(bid: Bid): void {
     bid.state = 'over'
     this.#bids.delete(bid.n)
+    // An ask that was given up may still land, and get a lock that nobody waits for.
+    const { late } = bid
+    bid.late = undefined
+    if (late !== undefined) this.#undo.begin(bid, late)
   }
 
   /** Nobody wants it any more, and what Redis makes of it is not known. */
-  #undo(bid: Bid, settled?: Promise<void>): void {
+  #regret(bid: Bid, settled?: Promise<void>): void {
     clearTimeout(bid.poll)
     this.#forget(bid)
-    const at = now()
-    for (const [n, left] of this.#left) {
-      if (at - left.at < REMEMBERED) break
-      this.#left.delete(n)
-    }
-    this.#left.set(bid.n, { bid, at })
-    const undoing = this.#cancel(bid, settled).finally(() => this.#undoing.delete(undoing))
-    this.#undoing.add(undoing)
-  }
-
-  /**
-   * Takes back what may have been asked, once nothing of it is on its way any more: until Redis says
-   * that it is done, or time has ended all that could be left.
-   */
-  async #cancel(bid: Bid, settled?: Promise<void>): Promise<void> {
-    await settled
-    const { policy, blockTime } = bid.wish
-    const until = now() + policy.lease + Math.min(blockTime, REMEMBERED)
-    for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
-      try {
-        await this.#call('cancel', bid, [bid.owner, bid.tail], policy.storeTimeout)
-        return
-      } catch {
-        if (!this.#open || this.#client.status === 'end') return
-        await sleep(pause, undefined, { ref: false })
-      }
-    }
+    this.#undo.begin(bid, settled)
   }
 
   // What the inbox brings
@@ -354,8 +303,7 @@ class RedisStore implements Store, InboxMessages {
       const since = Math.min(at, bid.wish.since + age)
       this.#grant(bid, tokens, others, since, since + claim - drift(claim))
     } else if (!bid) {
-      const left = this.#left.get(n)
-      if (left) this.#undo(left.bid)
+      this.#undo.late(n)
     }
   }
 

@@ -1,0 +1,54 @@
+import { now } from '../../clock.js'
+import type { Policy } from '../../options.js'
+import { type Asker, Tenure, type Wish } from '../store.js'
+import type { Names } from './names.js'
+
+/** How a grant that was pushed lasts until it is confirmed: a dead process costs the others no more. */
+export const claimOf = ({ delay, lease }: Policy): number =>
+  Math.ceil(Math.min(Math.max(1000, 1.5 * delay), lease))
+
+/** One tenure in Redis. Until it is granted it asks, is told to wait, and asks again. */
+export class Bid extends Tenure {
+  state: 'asking' | 'held' | 'over' = 'asking'
+  /** Is an ask on its way? */
+  asking = false
+  /** Is it to be followed by another at once? */
+  again = false
+  /** Resolves when an ask that was given up while the bid was held can't land any more. */
+  late: Promise<void> | undefined
+  /** The next ask. */
+  poll: NodeJS.Timeout | undefined
+  /** Have others been heard of since the last command was sent? Its reply may be older. */
+  told = false
+
+  constructor(
+    asker: Asker,
+    wish: Wish,
+    readonly n: number,
+    instance: string,
+    readonly names: Names,
+  ) {
+    super(asker, wish, `${instance}|${n}`)
+  }
+
+  /** With the owner in front, the entry in Redis's queue. */
+  get tail(): string {
+    const { blockTime, policy } = this.wish
+    return `|${claimOf(policy)}|${blockTime === Number.POSITIVE_INFINITY ? 0 : Math.ceil(blockTime)}`
+  }
+
+  /** An ask's arguments: owner, tail, waited, lease, keep. */
+  get ask(): string[] {
+    const { since, blockTime, policy } = this.wish
+    const waited = Math.max(0, now() - since)
+    // A living waiter asks again after `delay`; the queue need not outlast dead ones for long.
+    const keep = Math.min(blockTime, Math.max(10_000, 4 * policy.delay)) + 1000
+    return [
+      this.owner,
+      this.tail,
+      String(Math.round(waited * 1000)),
+      String(Math.ceil(policy.lease)),
+      String(Math.ceil(keep)),
+    ]
+  }
+}
