@@ -1,0 +1,193 @@
+import {
+  Mutex,
+  MutexClosedError,
+  MutexExpiredError,
+  memoryStore,
+  RedisMutex,
+} from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { aborted, rejection, until } from '../conformance/ground.js'
+import { atEnd } from '../support/cleanup.js'
+import { redisClients } from '../support/clients.js'
+import { freshKey, sharedRedis, startRedis } from '../support/redis.js'
+import { Wire } from './wire.js'
+
+const [client] = redisClients
+
+describe('what happens at the same time', () => {
+  let key: string
+  let look: Redis
+
+  beforeEach(() => {
+    key = freshKey()
+    look = client!.create(sharedRedis().port)
+  })
+
+  async function mutexOn(redis: Redis, options: object = {}): Promise<RedisMutex> {
+    const mutex = new RedisMutex(redis, { blockTime: 15_000, expiry: 20_000, ...options })
+    atEnd(() => mutex.close())
+    await mutex.runExclusive(freshKey(), () => {})
+    return mutex
+  }
+
+  const create = (): Redis => client!.create(sharedRedis().port)
+  const queued = (count: number) =>
+    until(async () => (await look.zcard(`redismutex:queue:{mutex:${key}}`)) === count)
+
+  it('expiry: the next holder, to whom the lock passed for that, is timed as well', async () => {
+    const mutex = new Mutex(memoryStore(), { blockTime: 90, expiry: 100 })
+    const patient = mutex.with({ blockTime: 5000, expiry: 5100 })
+    const first = await mutex.acquireLock(key)
+    const second = mutex.with({ expiry: 120, blockTime: 119 }).acquireLock(key)
+    const third = patient.acquireLock(key)
+    expect(await aborted(first.signal)).to.be.instanceOf(MutexExpiredError)
+    expect(await aborted((await second).signal)).to.be.instanceOf(MutexExpiredError)
+    await (await third).release()
+  })
+
+  it('a loss: its listener may ask for the key again', async () => {
+    const mutex = await mutexOn(create(), { lease: 300, delay: 50 })
+    const lock = await mutex.acquireLock(key)
+    const again = new Promise((resolve) => {
+      lock.signal.addEventListener('abort', () => resolve(mutex.acquireLock(key)))
+    })
+    await look.del(`mutex:${key}`)
+    const next = (await again) as Awaited<ReturnType<RedisMutex['acquireLock']>>
+    expect(await look.get(`mutex:${key}`)).to.equal(next.value)
+    await next.release()
+    expect(await look.exists(`mutex:${key}`)).to.equal(0)
+  })
+
+  it('a grant by push while the ask is given up: the ask leaves no lock behind when it lands', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { storeTimeout: 300, delay: 50 })
+    const other = await mutexOn(create())
+    const held = await other.acquireLock(key)
+    const waiting = mutex.acquireLock(key)
+    await queued(1)
+    // The next time it asks, that is kept; the grant comes meanwhile, and its renewal passes.
+    wire.keep('requests')
+    await until(() => wire.kept === 1)
+    wire.keepNoMore()
+    await held.release()
+    const lock = await waiting
+    // The kept ask is given up while the lock is held.
+    await new Promise((resolve) => setTimeout(resolve, 350))
+    await lock.release()
+    wire.pass()
+    await (await other.acquireLock(key, { blockTime: 3000 })).release()
+  })
+
+  it('a grant by push before the subscription: it is asked for as soon as the reply is there', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { delay: 10_000 })
+    const other = await mutexOn(create())
+    const held = await other.acquireLock(key)
+    const before = await inboxes()
+    wire.keep('replies')
+    const waiting = mutex.acquireLock(key)
+    await queued(1)
+    await held.release()
+    // Its inbox was not open yet, so the grant is lost. A second waiter opens it.
+    const second = mutex.acquireLock(key)
+    await until(async () => (await inboxes()) > before)
+    wire.pass()
+    const lock = await waiting
+    expect(lock.waited).to.be.below(10_000)
+    await lock.release()
+    await (await second).release()
+  })
+
+  async function inboxes(): Promise<number> {
+    const channels = (await look.pubsub('CHANNELS', 'redismutex:inbox:*')) as string[]
+    return channels.length
+  }
+
+  it('a word of contention before the subscription: the other process gets its turn', async () => {
+    const busy = await mutexOn(create(), { delay: 10_000 })
+    const other = await mutexOn(create(), { delay: 10_000 })
+    const first = await busy.acquireLock(key)
+    const waiting = other.acquireLock(key)
+    await queued(1)
+    let working = true
+    const workers = Array.from({ length: 4 }, async () => {
+      while (working) await busy.runExclusive(key, () => new Promise((done) => setTimeout(done, 1)))
+    })
+    await first.release()
+    const lock = await waiting
+    expect(lock.waited, 'before it would have asked again').to.be.below(10_000)
+    await lock.release()
+    working = false
+    await Promise.all(workers)
+  })
+
+  it('a failed ask: who came after it was sent is asked for anew', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { storeTimeout: 300 })
+    wire.keep('requests')
+    const early = rejection(mutex.acquireLock(key))
+    await until(() => wire.kept === 1)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    const late = mutex.acquireLock(key)
+    wire.keepNoMore()
+    expect(await early).to.have.property('code', 'ERR_MUTEX_STORE')
+    await (await late).release()
+    wire.pass()
+  })
+
+  describe('close, and the client with it', () => {
+    for (const end of ['quit', 'disconnect'] as const) {
+      it(`while the ask is on its way: nothing is left (${end})`, async () => {
+        const redis = create()
+        const mutex = await mutexOn(redis)
+        const asked = rejection(mutex.acquireLock(key))
+        await mutex.close()
+        await redis[end]()
+        expect(await asked).to.be.instanceOf(MutexClosedError)
+        expect(await look.exists(`mutex:${key}`)).to.equal(0)
+      })
+    }
+
+    it('while a hand-over waits for its turn of the event loop: nothing is left', async () => {
+      const redis = create()
+      const mutex = await mutexOn(redis)
+      const first = await mutex.acquireLock(key)
+      const rest = Array.from({ length: 5 }, () =>
+        mutex.acquireLock(key).then(
+          (lock) => {
+            const until = performance.now() + 3
+            while (performance.now() < until);
+            return lock.release().catch(() => {})
+          },
+          () => {},
+        ),
+      )
+      await first.release()
+      await mutex.close()
+      redis.disconnect()
+      await Promise.all(rest)
+      expect(await look.exists(`mutex:${key}`)).to.equal(0)
+    })
+  })
+
+  it('a demotion: the client hears of READONLY, and may reconnect', async () => {
+    const server = await startRedis()
+    atEnd(() => server.stop())
+    let heard = ''
+    const redis = client!.create(server.port, {
+      reconnectOnError: (error) => {
+        heard = error.message
+        return false
+      },
+    })
+    const mutex = new RedisMutex(redis)
+    atEnd(() => mutex.close())
+    await redis.call('REPLICAOF', '127.0.0.1', '1')
+    expect(await rejection(mutex.acquireLock(key))).to.have.property('code', 'ERR_MUTEX_STORE')
+    expect(heard).to.match(/^READONLY/)
+  })
+})
