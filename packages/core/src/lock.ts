@@ -147,7 +147,23 @@ export function abortSignal(lock: Lock, reason: MutexError): void {
   abort(lock, reason)
 }
 
-/** Lets the rest of the lease be the last of it. */
-export function stopRenewing(lock: Lock): void {
-  for (const place of placesOf(lock)) place.line.stopRenewing(place)
+/** Is it held still: neither released nor lost, by the clock either? */
+export function isHeld(lock: Lock): boolean {
+  if (lock.key === null) return false
+  return placesOf(lock).every((place) => {
+    place.line.judge()
+    return place.ended === undefined
+  })
+}
+
+/** Lets the rest of the lease be the last of it. Returns what takes that back. */
+export function stopRenewing(lock: Lock): () => void {
+  const places = placesOf(lock)
+  const untils = places.map((place) => place.line.stopRenewing(place))
+  return () => {
+    places.forEach((place, i) => {
+      place.line.judge()
+      place.line.limit(place, untils[i] ?? 0)
+    })
+  }
 }

@@ -1,1 +1,6 @@
-export {}
+export { shown } from '../options.js'
+export { type Ending, Exchange, type HttpRequest, type HttpResponse } from './exchange.js'
+export { Gate, GONE, type Verdict } from './gate.js'
+export type { KeyFrom, Keys } from './key.js'
+export type { LockOptions, RequestLockOptions, WhereOptions } from './options.js'
+export { Refusal, type RefusalError } from './refusal.js'

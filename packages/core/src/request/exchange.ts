@@ -1,0 +1,262 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import { ClientGoneError } from '../errors.js'
+import type { Store } from '../stores/store.js'
+import type { Hold } from './hold.js'
+import { LastBytes } from './last-bytes.js'
+import { unwatchSocket, watchSocket } from './sockets.js'
+
+export type HttpRequest = IncomingMessage | Http2ServerRequest
+export type HttpResponse = ServerResponse | Http2ServerResponse
+
+/** `end` as anybody may call or wrap it. */
+export type End = (this: unknown, ...args: unknown[]) => unknown
+
+const exchanges = new WeakMap<HttpResponse, Exchange>()
+
+/**
+ * Who is left to end a response when a handler is done: `'nobody'`, the `'framework'` with what the
+ * handler gave it, or somebody `'unknown'`: callbacks, or the middleware that comes next.
+ */
+export type Ending = 'nobody' | 'framework' | 'unknown'
+
+/** How often a response is looked at whose end somebody puts off, when no event may tell of it. */
+const LOOK = 10
+
+/**
+ * How long an answer that waits for its lock's release waits for the handler: one that answers
+ * early and works on is not to be waited for.
+ */
+const HANDLER_GRACE = 50
+
+/**
+ * One request and its response, watched from the first middleware on: has the server ended the
+ * response, has the client left before, is the handler still at work? The locks that the request
+ * holds go back when the server and the handler are done.
+ *
+ * The end is `res.end()` having taken effect. `finish` and `close` would not do: after an abort
+ * `finish` never comes, `close` comes while the handler still works, and a response that is queued
+ * behind another one on a pipelined connection gets neither.
+ */
+export class Exchange {
+  /** Has the server ended the response? */
+  ended = false
+  /** Has the client left before that? */
+  gone = false
+  /** The handlers at work of which it will be known when they are done. */
+  #working = 0
+  /** Who is left to end the response. */
+  #left: Ending = 'unknown'
+  /** Was an end called that has not reached us, or has not taken effect yet? */
+  #ending = false
+  #holds: Hold[] = []
+  readonly #afterEnd: (() => void)[] = []
+  #lastBytes: LastBytes | undefined
+  #waiting: AbortController | undefined
+  #look: NodeJS.Timeout | undefined
+  readonly #wrapper: End
+  readonly #inner: End
+  /** Did somebody wrap `end` before, who may put off the real end? */
+  readonly #wrapped: boolean
+
+  /** The exchange of a response, if it is watched. */
+  static of(res: HttpResponse): Exchange | undefined {
+    return exchanges.get(res)
+  }
+
+  /** Begins to watch, or gives what does so already. Before the first await: an event may be missed else. */
+  static watch(req: HttpRequest, res: HttpResponse): Exchange {
+    let exchange = exchanges.get(res)
+    if (!exchange) {
+      exchange = new Exchange(req, res)
+      exchanges.set(res, exchange)
+    }
+    return exchange
+  }
+
+  private constructor(
+    readonly req: HttpRequest,
+    readonly res: HttpResponse,
+  ) {
+    this.#wrapped = Object.hasOwn(res, 'end')
+    this.#inner = res.end as End
+    this.#wrapper = wrapper(this)
+    res.end = this.#wrapper as typeof res.end
+    this.ended = res.writableEnded
+    if (this.ended) return
+    if (isHttp2(res)) {
+      if (!res.stream || res.stream.destroyed) this.gone = true
+      else res.once('close', () => this.socketClosed())
+    } else if (req.socket.destroyed) {
+      this.gone = true
+    } else {
+      watchSocket(req.socket, this)
+    }
+  }
+
+  /** Is there nobody to work for any more? */
+  get over(): boolean {
+    return this.ended || this.gone
+  }
+
+  /** Aborts when waiting for a lock has become useless. */
+  get signal(): AbortSignal {
+    this.#waiting ??= new AbortController()
+    if (this.over) this.#waiting.abort(leftWhileWaiting())
+    return this.#waiting.signal
+  }
+
+  /** Of these keys, those that the request does not hold yet. */
+  lacking(store: Store, keys: string | readonly string[]): string | readonly string[] | null {
+    if (this.#holds.length === 0) return keys
+    const wanted = typeof keys === 'string' ? [keys] : keys
+    const lacking = wanted.filter((key) => {
+      const name = store.nameOf(key)
+      return !this.#holds.some((hold) => hold.has(store, name))
+    })
+    return lacking.length === 0 ? null : lacking
+  }
+
+  /** The request holds a lock from now on. */
+  hold(hold: Hold): void {
+    this.#holds.push(hold)
+    this.#waiting = undefined
+    if (hold.terms.awaitRelease && !this.#wrapped)
+      this.#lastBytes ??= new LastBytes(this.res, this.#inner)
+  }
+
+  /** A handler begins that will tell when it is done. */
+  begin(): void {
+    this.#working++
+    for (const hold of this.#holds) hold.unlimit()
+    this.#noticeEnd()
+  }
+
+  /** It is done: who is left to end the response, if it has not? */
+  done(left: Ending): void {
+    this.#working--
+    this.#left = left
+    this.#settle()
+  }
+
+  /** Calls back when the response has ended. */
+  afterEnd(callback: () => void): void {
+    this.#afterEnd.push(callback)
+  }
+
+  /** Does it hold a lock? */
+  get holding(): boolean {
+    return this.#holds.length > 0
+  }
+
+  /** Sends what waits for a release, at once. */
+  flush(): void {
+    this.#lastBytes?.flush()
+  }
+
+  /** The wrapped `end`. */
+  end(args: unknown[]): unknown {
+    const { res } = this
+    if (this.#lastBytes?.takes(args, this.over)) {
+      if (!this.ended) this.#serverEnded()
+      return res
+    }
+    const result = this.#inner.apply(res, args)
+    if (!this.ended) {
+      this.#ending = true
+      this.#judge()
+    }
+    return result
+  }
+
+  socketClosed(): void {
+    if (this.over) return
+    this.gone = true
+    this.#forget()
+    this.#waiting?.abort(leftWhileWaiting())
+    for (const hold of this.#holds) hold.clientGone()
+    this.#settle()
+    if (this.#ending) this.#judge()
+  }
+
+  /** `end` was called: has it taken effect? */
+  readonly #judge = (): void => {
+    clearTimeout(this.#look)
+    if (this.ended) return
+    const { res } = this
+    // HTTP/2 ignores the end of a stream that is closed; a plain one has nothing to wait for.
+    if (res.writableEnded || (this.gone && !this.#wrapped)) {
+      this.#serverEnded()
+      return
+    }
+    if (this.gone && !this.#holds.some((hold) => hold.lives)) return
+    if (this.#look === undefined) {
+      // Somebody saves or compresses first. Queued or aborted responses tell nothing of their end.
+      res.once('prefinish', this.#judge)
+      res.once('finish', this.#judge)
+    }
+    this.#look = setTimeout(this.#judge, LOOK)
+    this.#look.unref()
+  }
+
+  #serverEnded(): void {
+    this.ended = true
+    this.#forget()
+    this.#waiting?.abort(leftWhileWaiting())
+    for (const callback of this.#afterEnd.splice(0)) callback()
+    this.#settle()
+  }
+
+  /** Releases if the request is over, or sees to it that it will be. */
+  #settle(): void {
+    if (!this.over || this.#holds.length === 0) return
+    if (this.#working > 0) {
+      if (this.#lastBytes?.held) this.#lastBytes.flushIn(HANDLER_GRACE)
+      return
+    }
+    if (!this.ended && !this.#abandoned) {
+      for (const hold of this.#holds) hold.limit()
+      return
+    }
+    const holds = this.#holds
+    this.#holds = []
+    // The one taken last is given back first.
+    const releases = holds.reverse().map((hold) => hold.release())
+    if (this.#lastBytes?.held) void Promise.all(releases).then(() => this.flush())
+  }
+
+  /** The client has left, the handler is done: will nobody end the response any more? */
+  get #abandoned(): boolean {
+    if (this.#ending || this.#left === 'unknown') return false
+    return this.#left === 'nobody' || this.res.headersSent
+  }
+
+  /** Sees an end that somebody puts off who has wrapped it since. */
+  #noticeEnd(): void {
+    const outer = this.res.end as End
+    if (outer === this.#wrapper || this.#ending) return
+    const exchange = this
+    this.res.end = function end(this: HttpResponse, ...args: unknown[]) {
+      exchange.#ending = true
+      return outer.apply(this, args)
+    } as typeof this.res.end
+  }
+
+  #forget(): void {
+    if (!isHttp2(this.res)) unwatchSocket(this.req.socket, this)
+  }
+}
+
+function wrapper(exchange: Exchange): End {
+  return function end(...args) {
+    return exchange.end(args)
+  }
+}
+
+function isHttp2(res: HttpResponse): res is Http2ServerResponse {
+  return 'stream' in res
+}
+
+function leftWhileWaiting(): ClientGoneError {
+  return new ClientGoneError('the request was over before the lock came')
+}

@@ -1,0 +1,150 @@
+import { MutexError, MutexStoreError } from '../errors.js'
+import type { Lock } from '../lock.js'
+import type { Mutex } from '../mutex.js'
+import { resolveOptions, shown } from '../options.js'
+import type { Exchange } from './exchange.js'
+import { Hold, type HoldTerms } from './hold.js'
+import { checkedKeys, type KeyFrom } from './key.js'
+import {
+  assertLockOptions,
+  type LockOptions,
+  lockOptionNames,
+  mutexOf,
+  mutexOptionsOf,
+  type RequestLockOptions,
+  requestLockOptionNames,
+} from './options.js'
+import { Refusal } from './refusal.js'
+import { report } from './report.js'
+
+/** Nobody is there any more to run a handler for. */
+export const GONE: unique symbol = Symbol('gone')
+
+/**
+ * What becomes of a request: it holds a lock, it goes on without one (`null`), it is refused, or
+ * its client has left.
+ */
+export type Verdict = Lock | null | Refusal | typeof GONE
+
+const LOCKED_METHODS: readonly string[] = ['POST', 'PUT', 'PATCH', 'DELETE']
+
+/** Where requests wait for their lock, on the terms of one adapter or of one of its routes. */
+export class Gate<Req, OnBusy> {
+  readonly onBusy: OnBusy | undefined
+  readonly serverTiming: boolean
+  readonly #keyFrom: KeyFrom<Req> | undefined
+  readonly #methods: ReadonlySet<string>
+  readonly #skip: LockOptions<Req, OnBusy>['skip']
+  readonly #passing: boolean
+  readonly #terms: HoldTerms
+  readonly #busyStatus: number
+  readonly #retryAfter: number
+
+  private constructor(
+    readonly mutex: Mutex,
+    readonly options: LockOptions<Req, OnBusy>,
+  ) {
+    const { blocking, delay } = resolveOptions(mutex.options)
+    this.onBusy = options.onBusy
+    this.serverTiming = options.serverTiming ?? false
+    this.#keyFrom = options.keyFrom
+    this.#methods = new Set(
+      (options.methods ?? LOCKED_METHODS).map((method) => method.toUpperCase()),
+    )
+    this.#skip = options.skip
+    this.#passing = options.onStoreError === 'pass'
+    this.#terms = {
+      onClientAbort: options.onClientAbort ?? 'keep',
+      awaitRelease: options.awaitRelease ?? !blocking,
+    }
+    this.#busyStatus = options.statusCode ?? 409
+    this.#retryAfter = delay
+  }
+
+  /**
+   * The gate of an adapter.
+   * @param more the names of options that the adapter sees to itself
+   * @throws TypeError, RangeError for wrong options: each names the option, the value and the rule
+   */
+  static of<Req, OnBusy>(
+    options: RequestLockOptions<Req, OnBusy>,
+    more: readonly string[] = [],
+  ): Gate<Req, OnBusy> {
+    assertLockOptions(options, [...requestLockOptionNames, ...more])
+    return new Gate(mutexOf(options), options)
+  }
+
+  /**
+   * The same with other options for one route: the same mutex, closed together.
+   * @throws TypeError, RangeError for wrong options
+   */
+  with(options: LockOptions<Req, OnBusy>, what: string): Gate<Req, OnBusy> {
+    assertLockOptions(options, lockOptionNames, what)
+    const mutex = this.mutex.with(mutexOptionsOf(options))
+    return new Gate(mutex, { ...this.options, ...defined(options) })
+  }
+
+  /** @throws TypeError if there is no way to tell what to lock */
+  assertKeyFrom(): void {
+    if (!this.#keyFrom) {
+      throw new TypeError(`keyFrom is required: a function of the request, got ${shown(undefined)}`)
+    }
+  }
+
+  /** Is a request of this method locked where nobody has asked for it? */
+  covers(method: string | undefined): boolean {
+    return this.#keyFrom !== undefined && method !== undefined && this.#methods.has(method)
+  }
+
+  /**
+   * Waits for the lock of a request. The exchange has been watched since before the first await, so
+   * that a client that leaves is never missed.
+   *
+   * @throws what `keyFrom` and `skip` throw, and a TypeError for keys that are none: for the
+   *   framework, as any error in the app
+   */
+  async admit(request: Req, exchange: Exchange): Promise<Verdict> {
+    if (exchange.over) return GONE
+    const keys = await this.#keysOf(request)
+    if (exchange.over) return GONE
+    const lacking = keys === null ? null : exchange.lacking(this.mutex.store, keys)
+    if (lacking === null) return null
+    let lock: Lock
+    try {
+      lock = await this.mutex.acquireLock(lacking, { signal: exchange.signal })
+    } catch (error) {
+      if (exchange.over) return GONE
+      if (error instanceof MutexStoreError && this.#passing) {
+        report('A request goes on without its lock', error)
+        return null
+      }
+      if (error instanceof MutexError) {
+        return new Refusal(error, this.#busyStatus, this.#retryAfter)
+      }
+      throw error
+    }
+    const hold = new Hold(lock, this.mutex.store, this.#terms)
+    if (exchange.over) {
+      void hold.release()
+      return GONE
+    }
+    exchange.hold(hold)
+    return lock
+  }
+
+  async #keysOf(request: Req): Promise<string | readonly string[] | null> {
+    try {
+      if (this.#skip && (await this.#skip(request))) return null
+      return checkedKeys(await this.#keyFrom?.(request))
+    } catch (error) {
+      // Frameworks take `undefined` for no error, and some strings for commands.
+      if (error instanceof Error) throw error
+      throw new Error('keyFrom or skip has thrown what is no error', { cause: error })
+    }
+  }
+}
+
+/** Without what was set to `undefined`. */
+function defined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
