@@ -1,1 +1,7 @@
-export {}
+export type { Lock, Mutex } from '@redismutex/core'
+export {
+  type OnBusy,
+  type RequestLock,
+  type RequestLockOptions,
+  requestLock,
+} from './request-lock.js'

@@ -1,0 +1,74 @@
+import { Exchange } from '@redismutex/core/request'
+import type { NextFunction, Request, RequestHandler, Response } from 'express'
+
+/** A handler that may give a promise, or call `next` as middleware does. */
+export type AnyHandler<P, ResBody, ReqBody, Query, Locals extends Record<string, unknown>> = (
+  req: Request<P, ResBody, ReqBody, Query, Locals>,
+  res: Response<ResBody, Locals>,
+  next: NextFunction,
+) => unknown
+
+/**
+ * Wraps a handler so that its request's lock is held until the handler is done, not only until it
+ * has answered, and so that it is given back when a handler ends after its client has left.
+ *
+ * Done is when the promise that the handler gives has settled; for a handler that gives none the end
+ * of the response stands for it. What it throws or rejects with goes to `next`, on Express 4 too.
+ *
+ * @throws TypeError for what is no handler
+ * @example
+ * app.post('/cart', requestLock({ keyFrom }), requestLock.wrap(async (req, res) => {
+ *   res.status(202).end()
+ *   await index(req.body) // still under the lock
+ * }))
+ */
+export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, unknown>>(
+  handler: AnyHandler<P, ResBody, ReqBody, Query, Locals>,
+): RequestHandler<P, ResBody, ReqBody, Query, Locals> {
+  if (typeof handler !== 'function' || handler.length > 3) {
+    throw new TypeError(
+      `handler must be a function of (req, res, next), got ${
+        typeof handler === 'function' ? `one of ${handler.length} arguments` : typeof handler
+      }`,
+    )
+  }
+  const wrapped: RequestHandler<P, ResBody, ReqBody, Query, Locals> = (req, res, next) => {
+    const exchange = Exchange.of(res)
+    let passedOn = false
+    const passOn = ((signal?: 'router') => {
+      passedOn = true
+      next(signal)
+    }) as NextFunction
+    const failed = (error: unknown) => {
+      // A late error makes Express close the connection: what was answered has to be on its way.
+      exchange?.flush()
+      // After the first byte nobody is left to answer.
+      exchange?.done(!passedOn && res.headersSent ? 'nobody' : 'unknown')
+      next(error)
+    }
+
+    exchange?.begin()
+    let result: unknown
+    try {
+      result = handler(req, res, passOn)
+    } catch (error) {
+      failed(error)
+      return
+    }
+    if (!isThenable(result)) {
+      exchange?.done('unknown')
+      return
+    }
+    result.then(
+      () => exchange?.done(passedOn ? 'unknown' : 'nobody'),
+      // `next(undefined)` would go on as if nothing had happened.
+      (error) => failed(error || new Error('Rejected promise')),
+    )
+  }
+  Object.defineProperty(wrapped, 'name', { value: handler.name, configurable: true })
+  return wrapped
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
+}

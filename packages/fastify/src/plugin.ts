@@ -1,0 +1,130 @@
+import { Exchange, Gate, GONE, Refusal } from '@redismutex/core/request'
+import type {
+  FastifyInstance,
+  FastifyPluginCallback,
+  FastifyReply,
+  FastifyRequest,
+  RouteOptions,
+} from 'fastify'
+import fastifyPlugin from 'fastify-plugin'
+import { assertHook, type OnBusy, type RequestLockOptions } from './options.js'
+import { refuse } from './refuse.js'
+import { type LockedRoute, REGISTRATION, Registration } from './route.js'
+
+type Done = (error?: Error) => void
+
+function plugin(app: FastifyInstance, options: RequestLockOptions, done: Done): void {
+  const gate = Gate.of<FastifyRequest, OnBusy>(options, ['hook'])
+  const hook = options.hook ?? 'preHandler'
+  assertHook(hook)
+  const registration = new Registration(gate)
+  let drained: Promise<void> | undefined
+
+  function requestLockRoute(this: FastifyInstance, route: RouteOptions): void {
+    registration.declare(this, route)
+  }
+
+  /** Watched from the first hook on: a client that leaves is never missed, nor an early answer. */
+  function requestLockWatch(request: FastifyRequest, reply: FastifyReply, next: Done): void {
+    if (registration.routeOf(request)) Exchange.watch(request.raw, reply.raw)
+    next()
+  }
+
+  function requestLockWait(request: FastifyRequest, reply: FastifyReply, next: Done): void {
+    const route = registration.routeOf(request)
+    if (route) pass(request, reply, route, next).catch(rethrow)
+    else next()
+  }
+
+  function requestLockPreParsing(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    _payload: unknown,
+    next: Done,
+  ): void {
+    requestLockWait(request, reply, next)
+  }
+
+  function requestLockPreClose(next: () => void): void {
+    drained = gate.mutex.drain()
+    next()
+  }
+
+  async function requestLockOnClose(): Promise<void> {
+    await (drained ?? gate.mutex.drain())
+    await gate.mutex.close()
+  }
+
+  app.decorate(REGISTRATION, registration)
+  app.decorate('mutex', gate.mutex)
+  if (!app.hasRequestDecorator('lock')) app.decorateRequest('lock', null)
+  app.addHook('onRoute', requestLockRoute)
+  app.addHook('onRequest', requestLockWatch)
+  if (hook === 'preParsing') app.addHook(hook, requestLockPreParsing)
+  else app.addHook(hook as 'onRequest', requestLockWait)
+  app.addHook('preClose', requestLockPreClose)
+  app.addHook('onClose', requestLockOnClose)
+  done()
+}
+
+/** A request's way through the gate of its route. */
+async function pass(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  route: LockedRoute,
+  next: Done,
+): Promise<void> {
+  const { gate } = route
+  try {
+    const verdict = await gate.admit(request, Exchange.watch(request.raw, reply.raw))
+    if (verdict === GONE) {
+      // Nobody will be answered: Fastify is to leave this reply alone.
+      if (!reply.sent) reply.hijack()
+      return
+    }
+    if (verdict instanceof Refusal) {
+      await refuse(request, reply, verdict, route)
+      return
+    }
+    if (verdict) {
+      request.lock = verdict
+      if (gate.serverTiming) addTiming(reply, verdict.waited)
+    }
+  } catch (error) {
+    next(error as Error)
+    return
+  }
+  next()
+}
+
+function addTiming(reply: FastifyReply, waited: number): void {
+  const known = reply.getHeader('server-timing')
+  const timing = `lock;dur=${waited.toFixed(1)}`
+  reply.header('server-timing', known === undefined ? timing : `${known}, ${timing}`)
+}
+
+/** What the rest of the app threw past Fastify is no rejection of ours. */
+function rethrow(error: unknown): void {
+  process.nextTick(() => {
+    throw error
+  })
+}
+
+/**
+ * A Fastify plugin that runs the requests of one key one at a time: each holds the lock until the
+ * server has ended its response and the handler is done.
+ *
+ * Routes declared after it take locks for POST, PUT, PATCH and DELETE, and whatever the method with
+ * `config: { lock: true }` or `{ lock: { …options } }`; `false` takes none. It decorates the app with
+ * `mutex` and requests with `lock`. In a context of its own it is for the routes there.
+ *
+ * @throws TypeError, RangeError for wrong options: each names the option, the value and the rule
+ * @example
+ * await app.register(requestLock, { redis, keyFrom: (request) => request.user?.id })
+ * app.post('/cart', handler)
+ * app.get('/report', { config: { lock: { blocking: false } } }, handler)
+ */
+export const requestLock: FastifyPluginCallback<RequestLockOptions> = fastifyPlugin(plugin, {
+  name: '@redismutex/fastify',
+  fastify: '5.x',
+})
