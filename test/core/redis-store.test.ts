@@ -1,10 +1,11 @@
-import { RedisMutex, redisStore } from '@redismutex/core'
+import { BlockTimeExceedError, RedisMutex, redisStore } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
-import { range, until } from '../conformance/ground.js'
+import { range, rejection, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { type ClientOptions, redisClients } from '../support/clients.js'
+import { startProxy } from '../support/proxy.js'
 import { freshKey, freshPrefix, sharedRedis } from '../support/redis.js'
 
 for (const client of redisClients) {
@@ -128,6 +129,18 @@ for (const client of redisClients) {
       expect(redis.listenerCount('close')).to.be.at.most(redis.getMaxListeners())
     })
 
+    it('leaves no listener on the client when its last mutex has closed, variants or not', async () => {
+      const listeners = () => ['close', 'end', '-node'].map((event) => redis.listenerCount(event))
+      await redis.ping()
+      const before = listeners()
+      const mutex = create()
+      mutex.with({ maxWaiting: 1 })
+      await mutex.close()
+      expect(listeners()).to.deep.equal(before)
+      mutex.with({ maxWaiting: 2 })
+      expect(listeners()).to.deep.equal(before)
+    })
+
     for (const [how, options] of [
       ['that connects lazily', { lazyConnect: true }],
       ['with a key prefix of its own', { keyPrefix: 'client:' }],
@@ -195,6 +208,15 @@ for (const client of redisClients) {
       await lock.release()
       await redis.script('FLUSH')
       await mutex.runExclusive(key, () => {})
+    })
+
+    it('is not called unreachable when the first of several keys left no time for the others', async () => {
+      const proxy = await startProxy(sharedRedis().port)
+      const mutex = create(client.create(proxy.port), { blockTime: 550 })
+      await mutex.runExclusive(key, () => {})
+      proxy.delay(150)
+      const error = await rejection(mutex.acquireLock([`${key}:1`, `${key}:2`]))
+      expect(error).to.be.instanceOf(BlockTimeExceedError)
     })
   })
 }

@@ -92,7 +92,8 @@ export class Line implements Asker, Leased, Steward {
   /** What to tell a place whose `blockTime` is over. */
   timeUp(place: Place): MutexError {
     const { key, policy, blockTime } = place.want
-    if (this.#asked && !this.#asked.answered) {
+    // Of several keys, the earlier ones may have left no time for an answer.
+    if (this.#asked && !this.#asked.answered && blockTime === policy.blockTime) {
       return new MutexStoreError(`the store did not answer within blockTime (${blockTime} ms)`, {
         key,
       })

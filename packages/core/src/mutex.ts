@@ -214,7 +214,8 @@ export class Mutex implements AsyncDisposable {
     try {
       for (const name of [...byName.keys()].sort()) {
         const key = byName.get(name) as string
-        const rest = Math.max(1, policy.blockTime - (now() - began))
+        const spent = held.size === 0 ? 0 : now() - began
+        const rest = Math.max(1, policy.blockTime - spent)
         held.set(name, await this.#take(key, name, policy, rest, Number.POSITIVE_INFINITY, signal))
       }
       const until = now() + policy.expiry
