@@ -1,0 +1,20 @@
+import { expect } from 'chai'
+import { redisClients } from '../support/clients.js'
+import { forkFixture } from '../support/processes.js'
+import { freshKey, sharedRedis } from '../support/redis.js'
+
+describe('a process', () => {
+  const fixture = new URL('./fixtures/idle.ts', import.meta.url)
+
+  it('is not kept alive by what is held in memory', async () => {
+    expect(await forkFixture(fixture).exited).to.equal(0)
+  })
+
+  it('is not kept alive by a mutex whose client has been closed', async () => {
+    const key = freshKey()
+    const { port } = sharedRedis()
+    expect(await forkFixture(fixture, [String(port)], { KEY: key }).exited).to.equal(0)
+    const redis = redisClients[0]?.create(port)
+    await redis?.del(`mutex:${key}`, `other:${key}`)
+  })
+})

@@ -1,0 +1,58 @@
+import { embeddedStore, Mutex, memoryStore } from '@redismutex/core'
+import { expect } from 'chai'
+import { Core } from '../../packages/core/src/core.js'
+import { range } from '../conformance/ground.js'
+import { atEnd } from '../support/cleanup.js'
+
+describe('memoryStore', () => {
+  it('shares nothing with another', async () => {
+    const mutexes = [new Mutex(memoryStore()), new Mutex(memoryStore())]
+    const locks = await Promise.all(mutexes.map((mutex) => mutex.acquireLock('key')))
+    await Promise.all(locks.map((lock) => lock.release()))
+    await Promise.all(mutexes.map((mutex) => mutex.close()))
+  })
+
+  it('takes keys as they are', async () => {
+    const mutex = new Mutex(memoryStore())
+    atEnd(() => mutex.close())
+    const keys = ['__proto__', 'constructor', 'toString', 'mutex:a', 'sha256:', 'redismutex:queue:']
+    const lock = await mutex.acquireLock(keys)
+    expect(lock.keys).to.deep.equal(keys)
+    await lock.release()
+  })
+
+  it('grants before anything else can happen', async () => {
+    const mutex = new Mutex(memoryStore())
+    atEnd(() => mutex.close())
+    const acquiring = mutex.acquireLock('key')
+    expect(mutex.stats()).to.include({ held: 1, waiting: 0 })
+    await (await acquiring).release()
+  })
+})
+
+describe('embeddedStore', () => {
+  it('is one for all of the process', () => {
+    expect(embeddedStore()).to.equal(embeddedStore())
+    expect(embeddedStore()).not.to.equal(memoryStore())
+  })
+})
+
+describe('a mutex', () => {
+  it('remembers no key that nobody holds or waits for', async () => {
+    const store = memoryStore()
+    const mutex = new Mutex(store, { blockTime: 20 })
+    atEnd(() => mutex.close())
+    const { lines } = Core.of(store)
+    await Promise.all(range(1000).map((n) => mutex.runExclusive(`key ${n}`, () => {})))
+    expect(lines.size).to.equal(0)
+    const lock = await mutex.acquireLock(['a', 'b'])
+    await Promise.allSettled([
+      mutex.acquireLock('a'),
+      mutex.tryAcquire('b'),
+      mutex.acquireLock('c', { signal: AbortSignal.abort() }),
+    ])
+    expect([...lines.keys()]).to.deep.equal(['a', 'b'])
+    await lock.release()
+    expect(lines.size).to.equal(0)
+  })
+})
