@@ -1,7 +1,17 @@
-import { once } from 'node:events'
 import { MutexUnlockError } from '@redismutex/core'
 import { expect } from 'chai'
 import { aborted, type Ground, rejection } from '../ground.js'
+
+/** Resolves when Node.js is told of a lock that could not be released. */
+function warning(): Promise<void> {
+  return new Promise((resolve) => {
+    process.on('warning', function listener(warning) {
+      if (!(warning instanceof MutexUnlockError)) return
+      process.off('warning', listener)
+      resolve()
+    })
+  })
+}
 
 export function holding(ground: Ground): void {
   it('gives a lock that tells its key and its value', async () => {
@@ -87,17 +97,17 @@ export function holding(ground: Ground): void {
   })
 
   it('leaves an await using block quietly when it was lost, but for a warning', async () => {
-    const warned = once(process, 'warning')
+    const warned = warning()
     {
       await using lock = await ground.mutex({ blockTime: 50, expiry: 60 }).acquireLock(ground.key)
       await aborted(lock.signal)
     }
-    expect((await warned)[0]).to.be.instanceOf(MutexUnlockError)
+    await warned
   })
 
   it('lets the error of an await using block pass when the lock was lost too', async () => {
     const failure = new Error('of the block')
-    const warned = once(process, 'warning')
+    const warned = warning()
     const block = async () => {
       await using lock = await ground.mutex({ blockTime: 50, expiry: 60 }).acquireLock(ground.key)
       await aborted(lock.signal)

@@ -95,7 +95,7 @@ export function severalKeys(ground: Ground): void {
   })
 
   it('have one blockTime for all', async () => {
-    const mutex = ground.mutex({ blockTime: 400 })
+    const mutex = ground.mutex({ blockTime: 300 })
     const [b, a] = keys() as [string, string]
     const first = await mutex.acquireLock(a)
     const second = await ground.mutex().acquireLock(b)
@@ -104,9 +104,9 @@ export function severalKeys(ground: Ground): void {
       order.push('both')
       return error
     })
-    // Gets the first key after 300 of the 400 ms; a blockTime for each key would last beyond 600.
-    setTimeout(() => void first.release(), 300)
-    const control = ground.mutex({ blockTime: 600 })
+    // Gets the first key after 220 of the 300 ms; a blockTime for each key would last beyond 500.
+    setTimeout(() => void first.release(), 220)
+    const control = ground.mutex({ blockTime: 420 })
     const waiter = rejection(control.acquireLock(b)).then(() => order.push('control'))
     expect(await both).to.be.instanceOf(BlockTimeExceedError)
     await waiter
