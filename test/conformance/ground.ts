@@ -7,6 +7,14 @@ import { freshKey, freshPrefix } from '../support/redis.js'
 /** A store as another process would have it: those of one prefix share their locks, if they can. */
 export type MakeStore = (prefix: string) => Store
 
+/** What a store may do without. */
+export interface Traits {
+  /** Does it make fencing tokens? */
+  readonly fencing?: boolean
+  /** Does it see to the order between processes, and wake the next one at once? */
+  readonly ordered?: boolean
+}
+
 /** What a test can see of a store, and do to it, from outside. */
 export interface Outside {
   /** Ends a lock without asking its holder. */
@@ -20,14 +28,16 @@ export interface Outside {
 /** Where a test takes place: a store of its own, a key, and mutexes that are closed at its end. */
 export class Ground {
   readonly outside: Outside
+  readonly traits: Required<Traits>
   readonly #makeStore: MakeStore
   #prefix = ''
   #store: Store | undefined
   #key = ''
 
-  constructor(makeStore: MakeStore, outside: Outside) {
+  constructor(makeStore: MakeStore, outside: Outside, traits: Traits) {
     this.#makeStore = makeStore
     this.outside = outside
+    this.traits = { fencing: true, ordered: true, ...traits }
   }
 
   begin(): void {

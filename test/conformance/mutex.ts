@@ -1,3 +1,4 @@
+import { chaos } from './behaviours/chaos.js'
 import { closing } from './behaviours/closing.js'
 import { expiring } from './behaviours/expiring.js'
 import { fairness } from './behaviours/fairness.js'
@@ -8,12 +9,17 @@ import { runningExclusively } from './behaviours/running-exclusively.js'
 import { severalKeys } from './behaviours/several-keys.js'
 import { variants } from './behaviours/variants.js'
 import { waiting } from './behaviours/waiting.js'
-import { Ground, type MakeStore, type Outside } from './ground.js'
+import { Ground, type MakeStore, type Outside, type Traits } from './ground.js'
 
 /** What every mutex does, whatever its store. */
-export function mutexConformance(name: string, makeStore: MakeStore, outside: Outside = {}): void {
+export function mutexConformance(
+  name: string,
+  makeStore: MakeStore,
+  outside: Outside = {},
+  traits: Traits = {},
+): void {
   describe(`a mutex on ${name}`, () => {
-    const ground = new Ground(makeStore, outside)
+    const ground = new Ground(makeStore, outside, traits)
     beforeEach(() => ground.begin())
 
     describe('holding', () => holding(ground))
@@ -23,8 +29,9 @@ export function mutexConformance(name: string, makeStore: MakeStore, outside: Ou
     describe('several keys', () => severalKeys(ground))
     describe('runExclusive', () => runningExclusively(ground))
     describe('expiry', () => expiring(ground))
-    describe('fencing tokens', () => fencing(ground))
+    if (ground.traits.fencing) describe('fencing tokens', () => fencing(ground))
     describe('options of a call, and with()', () => variants(ground))
     describe('closing', () => closing(ground))
+    describe('all of it at once', () => chaos(ground))
   })
 }
