@@ -24,8 +24,14 @@ export function withLock(handler: Handler): Handler {
       exchange.done('unknown')
       return result
     }
-    const done = () => exchange.done(isHijacked(reply) ? 'nobody' : 'framework')
-    result.then(done, done)
+    result.then(
+      (payload: unknown) => {
+        // Fastify sends no empty answer to a client that has left.
+        const dropped = payload === undefined && exchange.gone
+        exchange.done(dropped || isHijacked(reply) ? 'nobody' : 'framework')
+      },
+      () => exchange.done(isHijacked(reply) ? 'nobody' : 'framework'),
+    )
     return result
   }
   Object.defineProperty(locked, 'name', { value: handler.name, configurable: true })

@@ -100,7 +100,7 @@ function fixHeaders(res: HttpResponse, size: number): void {
     if (!bodyless && statusCode !== 205) res.writeHead(statusCode)
     return
   }
-  const sized = !bodyless && !framed(res)
+  const sized = !bodyless && res.useChunkedEncodingByDefault && !framed(res)
   if (sized) res.setHeader('Content-Length', size)
   try {
     res.writeHead(statusCode)

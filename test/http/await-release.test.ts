@@ -1,0 +1,386 @@
+import { readFileSync } from 'node:fs'
+import { Agent, request as httpRequest, type ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { MutexStoreError, memoryStore } from '@redismutex/core'
+import { requestLock } from '@redismutex/express'
+import { expect } from 'chai'
+import express5 from 'express'
+import express4 from 'express4'
+import { atEnd } from '../support/cleanup.js'
+import { startProxy } from '../support/proxy.js'
+import { freshPrefix, sharedRedis } from '../support/redis.js'
+import {
+  allFrameworks,
+  ask,
+  byUser,
+  type Context,
+  type Framework,
+  frameworks,
+  type RunningApp,
+  redis,
+  running,
+  Signal,
+  until,
+} from './harness.js'
+import { WireClient } from './wire.js'
+
+/** A client of the run's Redis, and the network between. */
+async function throughProxy() {
+  const proxy = await startProxy(sharedRedis().port)
+  const client = redis(proxy.port)
+  await client.ping()
+  return { redis: client, proxy }
+}
+
+/** A client of the run's Redis that is this far away. */
+async function distant(ms: number) {
+  const { redis, proxy } = await throughProxy()
+  proxy.delay(ms)
+  return redis
+}
+
+/** Two servers of one app, of which the first is farther from Redis. */
+async function pair(
+  framework: Framework,
+  distance: number,
+  options: object,
+  handler: (context: Context) => unknown,
+) {
+  const keyPrefix = freshPrefix()
+  const apps: RunningApp[] = []
+  for (const ms of [distance, 0]) {
+    const setup = { redis: await distant(ms), keyPrefix, ...options }
+    apps.push(await framework.start(setup, handler))
+  }
+  return apps
+}
+
+/** Asks the servers in turn over connections that are kept, each time as soon as it has an answer. */
+async function inTurn(apps: RunningApp[], rounds: number): Promise<Map<number, number>> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  atEnd(() => agent.destroy())
+  const statuses = new Map<number, number>()
+  for (let i = 0; i < rounds; i++) {
+    const port = apps[i % apps.length]?.port
+    const status = await new Promise<number>((resolve, reject) => {
+      const headers = { 'x-user': 'ann' }
+      const req = httpRequest({ port, method: 'POST', headers, agent }, (res) => {
+        res.resume()
+        res.on('end', () => resolve(res.statusCode ?? 0))
+      })
+      req.on('error', reject)
+      req.end()
+    })
+    statuses.set(status, (statuses.get(status) ?? 0) + 1)
+  }
+  return statuses
+}
+
+for (const framework of allFrameworks) {
+  describe(`The last bytes of an answer of ${framework.name}`, () => {
+    it('wait for the release with blocking: false, so that nobody is refused by himself', async () => {
+      const apps = await pair(framework, 2, { blocking: false }, async ({ send }) => {
+        await sleep(0)
+        send({ done: true })
+      })
+      expect(await inTurn(apps, 200)).to.deep.equal(new Map([[200, 200]]))
+    })
+
+    it('wait on one server too, over hundreds of requests', async () => {
+      const setup = { redis: redis(), keyPrefix: freshPrefix(), blocking: false }
+      const app = await framework.start(setup, ({ send }) => send('done'))
+      expect(await inTurn([app], 300)).to.deep.equal(new Map([[200, 300]]))
+    })
+
+    it('do not wait with awaitRelease: false, and then one is refused by himself', async () => {
+      const options = { blocking: false, awaitRelease: false }
+      const apps = await pair(framework, 15, options, ({ send }) => send('done'))
+      expect((await inTurn(apps, 20)).get(409)).to.be.greaterThan(0)
+    })
+
+    for (const blocking of [true, false]) {
+      it(`${blocking ? 'do not wait' : 'wait'} with blocking: ${blocking}`, async () => {
+        const { redis, proxy } = await throughProxy()
+        const setup = { redis, keyPrefix: freshPrefix(), blocking }
+        let resumed = false
+        const resume = () => {
+          resumed = true
+          proxy.resume()
+        }
+        const app = await framework.start(setup, ({ send }) => {
+          // The release gets no farther than this.
+          proxy.pause()
+          if (!blocking) setTimeout(resume, 20)
+          send('done')
+        })
+        expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'done' })
+        expect(resumed).to.equal(!blocking)
+        resume()
+      })
+    }
+  })
+}
+
+/** Ways to answer with nothing but Node. */
+const plainEnds: Record<string, (res: ServerResponse) => void> = {
+  'end with a string': (res) => res.end('grüße'),
+  'end with a string in an encoding': (res) => res.end('Z3LDvMOfZQ==', 'base64'),
+  'end with bytes': (res) => res.end(Buffer.from([1, 2, 3])),
+  'end with nothing': (res) => res.end(),
+  'end with an empty string': (res) => res.end(''),
+  'end with a callback': (res) => res.end(() => {}),
+  'end with everything': (res) => res.end('text', 'utf8', () => {}),
+  'a length that is set': (res) => res.setHeader('Content-Length', 4).end('text'),
+  cookies: (res) => res.setHeader('Set-Cookie', ['a=1', 'b=2']).end('text'),
+  'a status and its message': (res) => {
+    res.statusCode = 404
+    res.statusMessage = 'Nothing Here'
+    res.end('no')
+  },
+  writeHead: (res) => res.writeHead(201, { 'X-Made': 'yes' }).end('made'),
+  'writeHead with a length': (res) => res.writeHead(200, { 'Content-Length': '4' }).end('text'),
+  'flushed headers': (res) => {
+    res.flushHeaders()
+    res.end('text')
+  },
+  'write, then end': (res) => {
+    res.write('one')
+    res.end('two')
+  },
+  'write, then end with nothing': (res) => {
+    res.write('one')
+    res.end()
+  },
+  'a stream': (res) => {
+    Readable.from(['one', 'two', 'three']).pipe(res)
+  },
+  trailers: (res) => {
+    // There are none without a body.
+    if (res.req.method !== 'HEAD') res.setHeader('Trailer', 'X-Sum')
+    res.addTrailers({ 'X-Sum': '7' })
+    res.end('text')
+  },
+  '204': (res) => res.writeHead(204).end(),
+  '204 by statusCode': (res) => {
+    res.statusCode = 204
+    res.end()
+  },
+  '304': (res) => {
+    res.statusCode = 304
+    res.end()
+  },
+  'a redirect': (res) => res.writeHead(302, { Location: '/there' }).end(),
+  'a second end': (res) => {
+    res.end('first')
+    res.end()
+  },
+  'no chunks': (res) => {
+    res.useChunkedEncodingByDefault = false
+    res.end('text')
+  },
+  'a connection that closes': (res) => res.setHeader('Connection', 'close').end('bye'),
+  'a date of its own': (res) => {
+    res.sendDate = false
+    res.end('timeless')
+  },
+}
+
+/** Ways to answer with Express. */
+const expressEnds: Record<string, express5.RequestHandler> = {
+  json: (_req, res) => void res.json({ a: 1 }),
+  send: (_req, res) => void res.send('text'),
+  'send of bytes': (_req, res) => void res.send(Buffer.from('bytes')),
+  redirect: (_req, res) => res.redirect('/there'),
+  sendStatus: (_req, res) => void res.sendStatus(202),
+  'fresh, so 304': (_req, res) => void res.set('ETag', '"x"').send('text'),
+  sendFile: (_req, res) => res.sendFile(fileURLToPath(import.meta.url)),
+  cookie: (_req, res) => void res.cookie('a', '1').json({}),
+  'an error': () => {
+    throw Object.assign(new Error('no'), { status: 418, expose: true })
+  },
+}
+
+async function answersOf(port: number, method: string): Promise<string> {
+  const client = await WireClient.connect(port)
+  const request = `${method} / HTTP/1.1\r\nHost: localhost\r\nX-User: ann\r\nIf-None-Match: "x"\r\n\r\n`
+  // Twice on one connection: what comes after an answer is wrong if the answer is.
+  client.write(request)
+  const first = await client.answer(method === 'HEAD')
+  let second: typeof first | undefined
+  if (first.headers.get('connection') !== 'close') {
+    client.write(request)
+    second = await client.answer(method === 'HEAD')
+  }
+  const of = (answer: typeof first | undefined) =>
+    answer && {
+      ...answer,
+      headers: [...answer.headers].filter(([name]) => name !== 'date').sort(),
+    }
+  return JSON.stringify([of(first), of(second), client.pending], null, 1)
+}
+
+const bothWays = [{ awaitRelease: false }, { awaitRelease: true }]
+
+for (const framework of frameworks) {
+  describe(`An answer of ${framework.name} whose last bytes wait`, () => {
+    for (const [how, end] of Object.entries(plainEnds)) {
+      for (const method of ['GET', 'HEAD']) {
+        it(`is the same: ${method}, ${how}`, async () => {
+          const methods = ['GET', 'HEAD']
+          const [usual, waited] = await Promise.all(
+            bothWays.map(async (way) => {
+              const app = await framework.start(
+                { store: memoryStore(), methods, ...way },
+                ({ takeOver }) => {
+                  const res = takeOver()
+                  end(res)
+                },
+              )
+              return answersOf(app.port, method)
+            }),
+          )
+          expect(waited).to.equal(usual)
+        })
+      }
+    }
+
+    it('stays as it was answered, whatever the handler does then', async () => {
+      const setup = { redis: await distant(5), keyPrefix: freshPrefix(), awaitRelease: true }
+      const app = await framework.start(setup, ({ takeOver }) => {
+        const res = takeOver()
+        res.end('first')
+        expect(res.headersSent).to.equal(true)
+        expect(res.writableEnded).to.equal(true)
+        expect(() => res.setHeader('X-Late', '1')).to.throw('ERR_HTTP_HEADERS_SENT')
+        res.statusCode = 500
+      })
+      const answer = await ask(app.url, 'ann')
+      expect(answer).to.include({ status: 200, text: 'first' })
+      expect(answer.headers.has('x-late')).to.equal(false)
+    })
+
+    it('has what is written too late fail as it would without us', async () => {
+      const setup = { redis: await distant(5), keyPrefix: freshPrefix(), awaitRelease: true }
+      const late = new Signal<Error>()
+      const app = await framework.start(setup, ({ takeOver }) => {
+        const res = takeOver()
+        res.on('error', late.fire)
+        res.end('first')
+        res.write('second')
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+      expect(await late.wait('the error')).to.include({ code: 'ERR_STREAM_WRITE_AFTER_END' })
+    })
+
+    it('is sent before a late error closes the connection', async () => {
+      const setup = { redis: await distant(5), keyPrefix: freshPrefix(), awaitRelease: true }
+      const app = await framework.start(setup, ({ send }) => {
+        send('first')
+        throw new Error('late')
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+    })
+
+    it('does not wait for a handler that answers early and works on', async () => {
+      const go = new Signal()
+      const setup = { store: memoryStore(), awaitRelease: true }
+      const app = await framework.start(setup, async ({ send }) => {
+        send('first')
+        await go.promise
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+      expect(app.mutex.stats().held).to.equal(1)
+      go.fire()
+      await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+
+    it('does not wait for a handler that waits for its own answer', async () => {
+      const setup = { store: memoryStore(), awaitRelease: true }
+      const app = await framework.start(setup, async ({ res, send }) => {
+        const finished = new Promise((resolve) => res.once('finish', resolve))
+        send('first')
+        await finished
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+      await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+
+    it('is sent when the store does not answer the release', async () => {
+      const setup = {
+        redis: await distant(0),
+        keyPrefix: freshPrefix(),
+        awaitRelease: true,
+        storeTimeout: 100,
+      }
+      const app = await framework.start(setup, ({ send }) => {
+        setup.redis.evalsha = () => Promise.reject(new MutexStoreError('gone'))
+        setup.redis.eval = () => Promise.reject(new MutexStoreError('gone'))
+        send('first')
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+    })
+
+    it('is sent when the handler has released by itself', async () => {
+      const setup = { store: memoryStore(), awaitRelease: true }
+      const app = await framework.start(setup, async ({ lock, send }) => {
+        await lock?.release()
+        send('first')
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+    })
+
+    it('reaches the pipelined requests behind it in order', async () => {
+      const setup = { store: memoryStore(), awaitRelease: true }
+      const app = await framework.start(setup, async ({ req, send }) => {
+        await sleep(req.url === '/1' ? 5 : 0)
+        send(req.url)
+      })
+      const client = await WireClient.connect(app.port)
+      client.request('ann', 'POST /1', 'POST /2', 'POST /3')
+      for (const path of ['/1', '/2', '/3']) {
+        expect(await client.answer()).to.include({ status: 200, body: path })
+      }
+    })
+  })
+}
+
+for (const [name, express] of [
+  ['Express 5', express5],
+  ['Express 4', express4 as unknown as typeof express5],
+] as const) {
+  describe(`An answer by ${name}'s own methods whose last bytes wait`, () => {
+    for (const [how, end] of Object.entries(expressEnds)) {
+      for (const method of ['GET', 'HEAD']) {
+        it(`is the same: ${method}, ${how}`, async () => {
+          const [usual, waited] = await Promise.all(
+            bothWays.map(async (way) => {
+              const app = express()
+              app.set('env', 'test')
+              const lock = requestLock({
+                keyFrom: byUser,
+                store: memoryStore(),
+                methods: ['GET', 'HEAD'],
+                ...way,
+              })
+              app.use(lock, requestLock.wrap(end))
+              const { port } = await running(app.listen(0, '127.0.0.1'), lock.mutex, () =>
+                lock.close(),
+              )
+              return answersOf(port, method)
+            }),
+          )
+          expect(waited).to.equal(usual)
+          if (how === 'sendFile' && method === 'GET') {
+            expect(waited).to.include(
+              JSON.stringify(readFileSync(fileURLToPath(import.meta.url), 'latin1'))
+                .slice(1, -1)
+                .slice(0, 200),
+            )
+          }
+        })
+      }
+    }
+  })
+}
