@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
+import { App, embedded } from '../examples/app.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const fixtures = fileURLToPath(new URL('./fixtures', import.meta.url))
@@ -14,7 +15,13 @@ const fixtures = fileURLToPath(new URL('./fixtures', import.meta.url))
 const packages = ['core', 'express', 'fastify']
 
 /** What a user installs beside ours: in the versions that the tests use. */
-const others = ['express', 'fastify', 'ioredis', '@types/express', '@types/node']
+const others = [
+  ...['express', 'express-session', 'fastify', 'ioredis'],
+  ...['@types/express', '@types/node'],
+]
+
+/** How many servers each of them has. */
+const examples = { 'express-cart': 1, 'express-session': 1, 'fastify-orders': 1, commonjs: 2 }
 
 describe('the packed packages', function () {
   this.timeout(120_000)
@@ -85,6 +92,18 @@ describe('the packed packages', function () {
 
   it('are loaded by CommonJS modules, as the same modules', () =>
     run(process.execPath, ['app.cjs']))
+
+  for (const [example, servers] of Object.entries(examples)) {
+    it(`run the example ${example}, copied as it is`, async () => {
+      const copy = join(project, example)
+      cpSync(join(root, 'examples', example, 'server.js'), join(copy, 'server.js'))
+      const { type } = JSON.parse(read(root, 'examples', example, 'package.json'))
+      writeFileSync(join(copy, 'package.json'), JSON.stringify({ type }))
+      const app = new App(copy, 'server.js', embedded.env())
+      await app.urls(servers)
+      expect(await app.stop(), app.output).to.equal(0)
+    })
+  }
 
   it('are understood by TypeScript', () => run(join(root, 'node_modules/.bin/tsc'), []))
 
