@@ -60,10 +60,10 @@ local function head(queue)
 end
 
 -- Gives the free lock to the owner, who hears of it by this reply.
-local function grant(lock, queue, fence, owner, lease)
+local function grant(lock, fence, owner, lease, others)
   local first, last = reserve(fence, lease)
   redis.call('SET', lock, owner, 'PX', lease)
-  return { 1, first, last, redis.call('ZCARD', queue) }
+  return { 1, first, last, others }
 end
 
 -- Gives the free lock to the head of the queue, who hears of it by a push: 'grant|<first
@@ -96,7 +96,7 @@ local function ask(lock, queue, fence, owner, tail, waited, lease, keep, wait)
     local first, last = reserve(fence, lease)
     return { 1, first, last, redis.call('ZCARD', queue) }
   end
-  if not holder and not head(queue) then return grant(lock, queue, fence, owner, lease) end
+  if not holder and not head(queue) then return grant(lock, fence, owner, lease, 0) end
   if wait == '1' then
     redis.call('ZADD', queue, whole(now - waited), owner .. tail)
     if redis.call('PTTL', queue) < tonumber(keep) then redis.call('PEXPIRE', queue, keep) end
@@ -105,7 +105,7 @@ local function ask(lock, queue, fence, owner, tail, waited, lease, keep, wait)
     if wait == '1' then tell(holder, 'contended') end
   elseif head(queue).owner == owner then
     redis.call('ZREM', queue, owner .. tail)
-    return grant(lock, queue, fence, owner, lease)
+    return grant(lock, fence, owner, lease, redis.call('ZCARD', queue))
   else
     -- Free: its holder vanished. Whoever has waited longest is next, and is not the one who asks.
     promote(lock, queue, fence)

@@ -24,11 +24,10 @@ return each(8, function(lock, queue, fence, owner, tail, token, heir, heir_tail,
     local _, releaser = last_of(fence)
     if releaser == owner then kept = 1 end
   end
-  redis.call('ZREM', queue, owner .. tail)
-  if heir ~= '' then
-    local answer = ask(lock, queue, fence, heir, heir_tail, waited, lease, keep, '1')
-    return { kept, unpack(answer) }
+  if redis.call('EXISTS', queue) == 1 then
+    redis.call('ZREM', queue, owner .. tail)
+    if heir == '' and not holder then promote(lock, queue, fence) end
   end
-  if not holder then promote(lock, queue, fence) end
-  return { kept }
+  if heir == '' then return { kept } end
+  return { kept, unpack(ask(lock, queue, fence, heir, heir_tail, waited, lease, keep, '1')) }
 end)
