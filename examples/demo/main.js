@@ -31,7 +31,7 @@ function introduce() {
     `Two web servers, one Express and one Fastify, run in ${where}.`,
     `To withdraw money, they read the balance, work for ${WORK} ms, and write what is left.`,
     '',
-    'Below, a line is a request. From left to right: ░ it waits for the lock, █ it is at work.',
+    'Below, a line is a request. From left to right: ░ it waits, █ it is at work.',
   )
 }
 
