@@ -1,7 +1,7 @@
 import { Exchange, Gate, GONE, Refusal } from '@redismutex/core/request'
 import type {
   FastifyInstance,
-  FastifyPluginCallback,
+  FastifyPluginAsync,
   FastifyReply,
   FastifyRequest,
   RouteOptions,
@@ -13,7 +13,7 @@ import { type LockedRoute, REGISTRATION, Registration } from './route.js'
 
 type Done = (error?: Error) => void
 
-function plugin(app: FastifyInstance, options: RequestLockOptions, done: Done): void {
+async function plugin(app: FastifyInstance, options: RequestLockOptions): Promise<void> {
   const gate = Gate.of<FastifyRequest, OnBusy>(options, ['hook'])
   const hook = options.hook ?? 'preHandler'
   assertHook(hook)
@@ -55,8 +55,8 @@ function plugin(app: FastifyInstance, options: RequestLockOptions, done: Done): 
     await gate.mutex.close()
   }
 
-  app.decorate(REGISTRATION, registration)
   app.decorate('mutex', gate.mutex)
+  app.decorate(REGISTRATION, registration)
   if (!app.hasRequestDecorator('lock')) app.decorateRequest('lock', null)
   app.addHook('onRoute', requestLockRoute)
   app.addHook('onRequest', requestLockWatch)
@@ -64,7 +64,6 @@ function plugin(app: FastifyInstance, options: RequestLockOptions, done: Done): 
   else app.addHook(hook as 'onRequest', requestLockWait)
   app.addHook('preClose', requestLockPreClose)
   app.addHook('onClose', requestLockOnClose)
-  done()
 }
 
 /** A request's way through the gate of its route. */
@@ -124,7 +123,7 @@ function rethrow(error: unknown): void {
  * app.post('/cart', handler)
  * app.get('/report', { config: { lock: { blocking: false } } }, handler)
  */
-export const requestLock: FastifyPluginCallback<RequestLockOptions> = fastifyPlugin(plugin, {
+export const requestLock: FastifyPluginAsync<RequestLockOptions> = fastifyPlugin(plugin, {
   name: '@redismutex/fastify',
   fastify: '5.x',
 })

@@ -47,8 +47,10 @@ export class Exchange {
   #working = 0
   /** Who is left to end the response. */
   #left: Ending = 'unknown'
-  /** Was an end called that has not reached us, or has not taken effect yet? */
+  /** Was an end called that somebody puts off who has wrapped it since? */
   #ending = false
+  /** Was ours called? It may not have taken effect yet. */
+  #called = false
   #holds: Hold[] = []
   readonly #afterEnd: (() => void)[] = []
   #lastBytes: LastBytes | undefined
@@ -163,7 +165,7 @@ export class Exchange {
     }
     const result = this.#inner.apply(res, args)
     if (!this.ended) {
-      this.#ending = true
+      this.#called = true
       this.#judge()
     }
     return result
@@ -176,7 +178,7 @@ export class Exchange {
     this.#waiting?.abort(leftWhileWaiting())
     for (const hold of this.#holds) hold.clientGone()
     this.#settle()
-    if (this.#ending) this.#judge()
+    if (this.#called) this.#judge()
   }
 
   /** `end` was called: has it taken effect? */
@@ -227,7 +229,7 @@ export class Exchange {
 
   /** The client has left, the handler is done: will nobody end the response any more? */
   get #abandoned(): boolean {
-    if (this.#ending || this.#left === 'unknown') return false
+    if (this.#ending || this.#called || this.#left === 'unknown') return false
     return this.#left === 'nobody' || this.res.headersSent
   }
 
