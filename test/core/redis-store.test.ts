@@ -188,6 +188,20 @@ for (const client of redisClients) {
       }
     })
 
+    it('reserves every fencing token in Redis before it is used, so that a crash repeats none', async () => {
+      const mutex = create()
+      const fence = namesOf(`mutex:${key}`, '')[2]
+      await Promise.all(
+        range(2400).map((n) =>
+          mutex.runExclusive(key, async (lock) => {
+            if (n % 600 > 0) return
+            const [reserved] = String(await redis.get(fence)).split('|')
+            expect(Number(reserved)).to.be.at.least(Number(lock.fencingToken))
+          }),
+        ),
+      )
+    })
+
     it('keeps no more of a mutex that is free than a fence, which expires', async () => {
       const keyPrefix = freshPrefix()
       const mutexes = [create(redis, { keyPrefix }), create(connect(), { keyPrefix })]
