@@ -29,6 +29,9 @@ export interface RequestLockOptions extends SharedOptions<FastifyRequest, OnBusy
   hook?: LockHook | undefined
 }
 
+/** What the plugin sees to itself, and what Fastify makes of the options of any plugin. */
+export const pluginOptionNames: readonly string[] = ['hook', 'prefix', 'logLevel', 'logSerializers']
+
 const hooks: readonly LockHook[] = ['onRequest', 'preParsing', 'preValidation', 'preHandler']
 
 /** @throws TypeError for a hook that there is not, or that comes too late */

@@ -7,14 +7,14 @@ import type {
   RouteOptions,
 } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
-import { assertHook, type OnBusy, type RequestLockOptions } from './options.js'
+import { assertHook, type OnBusy, pluginOptionNames, type RequestLockOptions } from './options.js'
 import { refuse } from './refuse.js'
 import { type LockedRoute, REGISTRATION, Registration } from './route.js'
 
 type Done = (error?: Error) => void
 
 async function plugin(app: FastifyInstance, options: RequestLockOptions): Promise<void> {
-  const gate = Gate.of<FastifyRequest, OnBusy>(options, ['hook'])
+  const gate = Gate.of<FastifyRequest, OnBusy>(options, pluginOptionNames)
   const hook = options.hook ?? 'preHandler'
   assertHook(hook)
   const registration = new Registration(gate)

@@ -165,8 +165,9 @@ export function mutexOf(options: MutexOptions & WhereOptions): Mutex {
   if (redis !== undefined) {
     return new Mutex(redisStore(redis, { keyPrefix }), { ...defaults, ...own })
   }
-  if (store === undefined) warnOfEmbedding()
-  return new Mutex(store ?? embeddedStore(), { ...defaults, ...own })
+  if (store !== undefined) return new Mutex(store, { ...defaults, ...own })
+  warnOfEmbedding()
+  return new Mutex(embeddedStore(), { ...defaults, ...own })
 }
 
 let warned = false

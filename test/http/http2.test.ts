@@ -1,0 +1,197 @@
+import { once } from 'node:events'
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { memoryStore } from '@redismutex/core'
+import { type RequestLockOptions, requestLock } from '@redismutex/fastify'
+import { expect } from 'chai'
+import fastify from 'fastify'
+import { atEnd } from '../support/cleanup.js'
+import { PATIENCE, Signal, until, within } from './harness.js'
+
+type Handle = (
+  request: { url: string; lock: import('@redismutex/core').Lock | null },
+  reply: { raw: import('node:http2').Http2ServerResponse },
+) => unknown
+
+async function serve(handle: Handle, options: RequestLockOptions = {}) {
+  const app = fastify({ http2: true })
+  await app.register(
+    requestLock as never,
+    {
+      store: memoryStore(),
+      keyFrom: ({ headers }: { headers: IncomingHttpHeaders }) => headers['x-user'],
+      methods: ['POST', 'HEAD', 'GET'],
+      ...options,
+    } as never,
+  )
+  app.route({
+    method: ['GET', 'POST', 'HEAD'],
+    url: '/*',
+    exposeHeadRoute: false,
+    handler: (request, reply) => handle(request as never, reply as never) as Promise<unknown>,
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  atEnd(() => within(app.close(), 'closing'))
+  const { port } = app.server.address() as AddressInfo
+  return { app, mutex: app.mutex, port }
+}
+
+function open(port: number): ClientHttp2Session {
+  const session = connect(`http://127.0.0.1:${port}`)
+  session.on('error', () => {})
+  atEnd(() => session.destroy())
+  return session
+}
+
+const send = (session: ClientHttp2Session, path: string, method = 'POST') => {
+  const stream = session.request({ ':path': path, ':method': method, 'x-user': 'ann' })
+  stream.on('error', () => {})
+  stream.end()
+  return stream
+}
+
+async function ask(session: ClientHttp2Session, path: string, method = 'POST') {
+  const stream = send(session, path, method)
+  let body = ''
+  stream.setEncoding('utf8')
+  stream.on('data', (data) => {
+    body += data
+  })
+  const over = AbortSignal.timeout(PATIENCE)
+  const [headers] = (await once(stream, 'response', { signal: over })) as [IncomingHttpHeaders]
+  if (!stream.closed) await once(stream, 'close', { signal: over })
+  return { status: Number(headers[':status']), headers, body }
+}
+
+describe('HTTP/2', () => {
+  for (const awaitRelease of [false, true]) {
+    const how = awaitRelease ? ', last bytes waiting' : ''
+
+    it(`lets the streams of one connection in one at a time${how}`, async () => {
+      let inside = 0
+      const { mutex, port } = await serve(
+        async ({ url }) => {
+          expect(++inside).to.equal(1)
+          await new Promise((resolve) => setTimeout(resolve, 1))
+          inside--
+          return `done ${url}`
+        },
+        { awaitRelease },
+      )
+      const session = open(port)
+      const asked = Array.from({ length: 10 }, (_, i) => `/${i}`)
+      const answers = await Promise.all(asked.map((path) => ask(session, path)))
+      expect(answers.map(({ body }) => body)).to.deep.equal(asked.map((path) => `done ${path}`))
+      for (const method of ['GET', 'HEAD']) {
+        const { status, body } = await ask(session, '/', method)
+        expect({ status, body }).to.deep.equal({
+          status: 200,
+          body: method === 'HEAD' ? '' : 'done /',
+        })
+      }
+      await until(() => mutex.stats().held === 0, 'the release')
+      expect(mutex.stats()).to.include({ acquired: 12, lost: 0 })
+    })
+
+    it(`sends large answers whole${how}`, async () => {
+      const { mutex, port } = await serve(async () => 'x'.repeat(300_000), { awaitRelease })
+      const { body } = await ask(open(port), '/')
+      expect(body.length).to.equal(300_000)
+      await until(() => mutex.stats().held === 0, 'the release')
+    })
+  }
+
+  for (const how of ['cancels its stream', 'destroys its connection']) {
+    const leave = (session: ClientHttp2Session, stream: ReturnType<typeof send>) =>
+      how === 'cancels its stream' ? stream.close(8) : session.destroy()
+
+    it(`takes a client that ${how} while it waits out of the line`, async () => {
+      const ran: string[] = []
+      const { mutex, port } = await serve(async ({ url }) => {
+        ran.push(url)
+        return 'done'
+      })
+      const held = await mutex.acquireLock('ann')
+      const session = open(port)
+      const stream = send(session, '/left')
+      await until(() => mutex.stats().waiting === 1, 'the request in line')
+      leave(session, stream)
+      await until(() => mutex.stats().waiting === 0, 'the place given up')
+      await held.release()
+      expect((await ask(open(port), '/next')).status).to.equal(200)
+      expect(ran).to.deep.equal(['/next'])
+    })
+
+    it(`keeps the lock of a client that ${how} until the handler is done`, async () => {
+      const inside = new Signal()
+      const gone = new Signal()
+      const go = new Signal()
+      const order: string[] = []
+      const { mutex, port } = await serve(async ({ url, lock }) => {
+        if (url === '/left') {
+          lock?.signal.addEventListener('abort', () => gone.fire())
+          inside.fire()
+          await go.promise
+        }
+        order.push(url)
+        return 'done'
+      })
+      const session = open(port)
+      const stream = send(session, '/left')
+      await inside.wait('the handler')
+      leave(session, stream)
+      await gone.wait('the signal')
+      const next = ask(open(port), '/next')
+      await until(() => mutex.stats().waiting === 1, 'the next one in line')
+      go.fire()
+      expect((await next).status).to.equal(200)
+      expect(order).to.deep.equal(['/left', '/next'])
+      await until(() => mutex.stats().held === 0, 'the release')
+      expect(mutex.stats().lost).to.equal(0)
+    })
+
+    it(`frees the lock of a handler that answers a client by itself that ${how}`, async () => {
+      const inside = new Signal()
+      const { mutex, port } = await serve(
+        ({ url, lock }, reply) => {
+          if (url !== '/left') return Promise.resolve('done')
+          inside.fire()
+          lock?.signal.addEventListener('abort', () => reply.raw.end('too late'))
+          return undefined
+        },
+        { lease: 10_000 },
+      )
+      const session = open(port)
+      const stream = send(session, '/left')
+      await inside.wait('the handler')
+      leave(session, stream)
+      // The late end has no effect on HTTP/2, and ends the hold all the same.
+      await until(() => mutex.stats().held === 0, 'the release')
+      expect(mutex.stats().lost).to.equal(0)
+      expect((await ask(open(port), '/next')).status).to.equal(200)
+    })
+  }
+
+  it('frees the lock when a client cancels in the middle of a large answer', async () => {
+    const { mutex, port } = await serve(async () => 'x'.repeat(5_000_000))
+    const session = open(port)
+    const stream = send(session, '/')
+    await once(stream, 'response')
+    stream.close(8)
+    await until(() => mutex.stats().held === 0, 'the release')
+    expect((await ask(open(port), '/')).status).to.equal(200)
+  })
+
+  it('refuses with a problem document, and without a body for HEAD', async () => {
+    const { mutex, port } = await serve(async () => 'done', { blocking: false })
+    const held = await mutex.acquireLock('ann')
+    const session = open(port)
+    const post = await ask(session, '/')
+    expect(post.status).to.equal(409)
+    expect(JSON.parse(post.body)).to.include({ code: 'ERR_MUTEX_LOCKED', status: 409 })
+    expect(post.headers).to.include({ 'cache-control': 'no-store', 'retry-after': '1' })
+    const head = await ask(session, '/', 'HEAD')
+    expect(head).to.include({ status: 409, body: '' })
+    await held.release()
+  })
+})
