@@ -112,6 +112,7 @@ export class Place implements Link<Place>, Abortable {
   }
 }
 
+/** A turn of the event loop later, so that a lock that came during a stall is taken first. */
 function timeUp(place: Place): void {
-  place.line.leave(place, place.line.timeUp(place))
+  setImmediate(() => place.line.leave(place, place.line.timeUp(place)))
 }

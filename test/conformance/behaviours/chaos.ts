@@ -33,7 +33,7 @@ export function chaos(ground: Ground): void {
     const isShared = ground.outside.leftovers !== undefined
     const variants = [
       {},
-      { blockTime: 50, expiry: 80 },
+      { blockTime: 150, expiry: 160 },
       { blockTime: 400, expiry: Number.POSITIVE_INFINITY, lease: 200 },
       { maxWaiting: 3 },
       { blocking: false },
@@ -62,7 +62,7 @@ export function chaos(ground: Ground): void {
       acquired++
       for (const [key, token] of lock.fencingTokens) resources.get(key)?.begin(lock, token)
       if (chance(0.1)) stall(3)
-      else await sleep(chance(0.1) ? 90 : upTo(4))
+      else await sleep(chance(0.05) ? 180 : upTo(4))
       for (const key of lock.keys) resources.get(key)?.end(lock)
       // Some forget to; closing or the expiry does it for them.
       if (!chance(0.05)) await lock.release()

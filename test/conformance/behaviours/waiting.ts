@@ -1,7 +1,7 @@
 import { getEventListeners } from 'node:events'
 import { BlockTimeExceedError } from '@redismutex/core'
 import { expect } from 'chai'
-import { type Ground, range, rejection, turns } from '../ground.js'
+import { type Ground, range, rejection, stall, turns } from '../ground.js'
 
 /** Timers may fire a little before a clock of another resolution says so. */
 const EARLY = 2
@@ -43,6 +43,16 @@ export function waiting(ground: Ground): void {
       expect(error).to.be.instanceOf(BlockTimeExceedError)
     }
     await holder.release()
+  })
+
+  it('ends with the lock when it came while the event loop was stalled', async () => {
+    const mutex = ground.mutex({ blockTime: 50 })
+    // What the store needs to know has been sent before, and its connection is there.
+    await mutex.with({ blockTime: 5000 }).runExclusive(ground.key, () => {})
+    const acquiring = mutex.acquireLock(ground.key)
+    for (let turn = 0; turn < 10; turn++) await null
+    stall(150)
+    await (await acquiring).release()
   })
 
   it('of one who gives up does not hold up those behind', async () => {
