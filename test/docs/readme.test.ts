@@ -220,13 +220,13 @@ async function expectLocked(url: string): Promise<void> {
   const client = redis()
   const mutex = new RedisMutex(client)
   const account = randomUUID()
-  const lock = await mutex.acquireLock(`account:${account}`)
   await until(() =>
     fetch(url).then(
       () => true,
       () => false,
     ),
   )
+  const lock = await mutex.acquireLock(`account:${account}`)
   const answer = ask(`${url}/accounts/${account}/withdrawals`, undefined)
   const queue = `redismutex:queue:{mutex:account:${account}}`
   await until(async () => (await client.zcard(queue)) === 1)
