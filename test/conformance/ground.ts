@@ -1,5 +1,11 @@
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
-import { Mutex, type MutexOptions, type Store } from '@redismutex/core'
+import {
+  BlockTimeExceedError,
+  Mutex,
+  type MutexOptions,
+  MutexStoreError,
+  type Store,
+} from '@redismutex/core'
 import { expect } from 'chai'
 import { atEnd } from '../support/cleanup.js'
 import { freshKey, freshPrefix } from '../support/redis.js'
@@ -82,6 +88,21 @@ export class Ground {
 function closedAtEnd(mutex: Mutex): Mutex {
   atEnd(() => mutex.close())
   return mutex
+}
+
+/** Of a mutex whose locks expire soon. They have to be had sooner still: see `patiently`. */
+export const EXPIRING = { blockTime: 90, expiry: 100 }
+
+/** Tries again when a busy machine had no answer within a short `blockTime`. */
+export async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let left = 50; ; left--) {
+    try {
+      return await attempt()
+    } catch (error) {
+      const isLate = error instanceof MutexStoreError || error instanceof BlockTimeExceedError
+      if (!isLate || left === 0) throw error
+    }
+  }
 }
 
 /** What a promise rejects with. */

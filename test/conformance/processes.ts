@@ -3,9 +3,11 @@ import { BlockTimeExceedError, type Lock, type Mutex, MutexExpiredError } from '
 import { expect } from 'chai'
 import {
   aborted,
+  EXPIRING,
   Ground,
   type MakeStore,
   type Outside,
+  patiently,
   Room,
   range,
   rejection,
@@ -50,14 +52,15 @@ function sharing(ground: Ground): void {
 
   it('end a wait after blockTime for all who wait in one process', async () => {
     const holder = await here.acquireLock(ground.key)
-    const mutex = ground.elsewhere({ blockTime: 100 })
+    const mutex = ground.elsewhere({ blockTime: 300 })
     const errors = await Promise.all(range(5).map(() => rejection(mutex.acquireLock(ground.key))))
     for (const error of errors) expect(error).to.be.instanceOf(BlockTimeExceedError)
     await holder.release()
   })
 
   it('hand over what one loses by its expiry', async () => {
-    const lock = await ground.elsewhere({ blockTime: 90, expiry: 100 }).acquireLock(ground.key)
+    const mutex = ground.elsewhere(EXPIRING)
+    const lock = await patiently(() => mutex.acquireLock(ground.key))
     const { signal } = lock
     const next = await there.acquireLock(ground.key)
     expect(await aborted(signal)).to.be.instanceOf(MutexExpiredError)
@@ -219,9 +222,11 @@ function queueing(ground: Ground): void {
 
   it('take a place in the queue back when its waiter gives up', async () => {
     const holder = await here.acquireLock(ground.key)
-    const error = rejection(ground.elsewhere({ blockTime: 200 }).acquireLock(ground.key))
+    const controller = new AbortController()
+    const left = rejection(there.acquireLock(ground.key, { signal: controller.signal }))
     await ground.queued(1)
-    await error
+    controller.abort()
+    await left
     await ground.queued(0)
     await holder.release()
   })

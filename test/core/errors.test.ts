@@ -18,7 +18,7 @@ import {
 } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
-import { aborted, rejection } from '../conformance/ground.js'
+import { aborted, EXPIRING, patiently, rejection } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freePort } from '../support/ports.js'
@@ -145,9 +145,9 @@ describe('the key', () => {
       }
 
       it('when it is held', async () => {
-        const mutex = create({ blockTime: 20, maxWaiting: 1 })
+        const mutex = create({ maxWaiting: 1 })
         const holder = await mutex.acquireLock(key)
-        const exceeded = rejection(mutex.acquireLock(key))
+        const exceeded = rejection(mutex.acquireLock(key, { blockTime: 20 }))
         isSilentlyTold(await rejection(mutex.acquireLock(key, { blocking: false })))
         isSilentlyTold(await rejection(mutex.acquireLock(key)))
         isSilentlyTold(await exceeded)
@@ -155,12 +155,12 @@ describe('the key', () => {
       })
 
       it('when it expires, or is closed', async () => {
-        const mutex = create({ blockTime: 20, expiry: 30 })
-        const lock = await mutex.acquireLock(key)
+        const mutex = create(EXPIRING)
+        const lock = await patiently(() => mutex.acquireLock(key))
         isSilentlyTold(await aborted(lock.signal))
         isSilentlyTold(await rejection(lock.release()))
         isSilent(await rejection(lock.release()))
-        const closed = await mutex.acquireLock(key)
+        const closed = await patiently(() => mutex.acquireLock(key))
         const { signal } = closed
         await mutex.close()
         isSilentlyTold(signal.reason)
@@ -192,9 +192,8 @@ describe('the key', () => {
 
       it('when it was lost', async () => {
         const mutex = create(redis, {
-          blockTime: 100,
           expiry: Number.POSITIVE_INFINITY,
-          lease: 120,
+          lease: 200,
         })
         const lock = await mutex.acquireLock(key)
         const { signal } = lock

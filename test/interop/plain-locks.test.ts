@@ -68,7 +68,7 @@ for (const client of redisClients) {
 
     it('a foreign lock excludes us', async () => {
       expect(await foreign.tryAcquire(10_000)).to.equal(true)
-      const mutex = create({ blockTime: 100 })
+      const mutex = create({ blockTime: 300 })
       expect(await mutex.tryAcquire(key)).to.equal(null)
       expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(BlockTimeExceedError)
       expect(await redis.get(key)).to.equal(foreign.value)

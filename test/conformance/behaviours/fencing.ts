@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { aborted, type Ground, range } from '../ground.js'
+import { aborted, EXPIRING, type Ground, patiently, range } from '../ground.js'
 
 export function fencing(ground: Ground): void {
   const isRising = (tokens: readonly (string | null)[]) => {
@@ -37,8 +37,8 @@ export function fencing(ground: Ground): void {
   })
 
   it('rise over an expiry', async () => {
-    const mutex = ground.mutex({ blockTime: 50, expiry: 60 })
-    const lock = await mutex.acquireLock(ground.key)
+    const mutex = ground.mutex(EXPIRING)
+    const lock = await patiently(() => mutex.acquireLock(ground.key))
     const token = lock.fencingToken
     await aborted(lock.signal)
     await ground.mutex().runExclusive(ground.key, (next) => isRising([token, next.fencingToken]))

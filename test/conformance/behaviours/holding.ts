@@ -1,6 +1,6 @@
 import { MutexUnlockError } from '@redismutex/core'
 import { expect } from 'chai'
-import { aborted, type Ground, rejection } from '../ground.js'
+import { aborted, EXPIRING, type Ground, patiently, rejection } from '../ground.js'
 
 /** Resolves when Node.js is told of a lock that could not be released. */
 function warning(): Promise<void> {
@@ -97,19 +97,21 @@ export function holding(ground: Ground): void {
   })
 
   it('leaves an await using block quietly when it was lost, but for a warning', async () => {
+    const mutex = ground.mutex(EXPIRING)
     const warned = warning()
     {
-      await using lock = await ground.mutex({ blockTime: 50, expiry: 60 }).acquireLock(ground.key)
+      await using lock = await patiently(() => mutex.acquireLock(ground.key))
       await aborted(lock.signal)
     }
     await warned
   })
 
   it('lets the error of an await using block pass when the lock was lost too', async () => {
+    const mutex = ground.mutex(EXPIRING)
     const failure = new Error('of the block')
     const warned = warning()
     const block = async () => {
-      await using lock = await ground.mutex({ blockTime: 50, expiry: 60 }).acquireLock(ground.key)
+      await using lock = await patiently(() => mutex.acquireLock(ground.key))
       await aborted(lock.signal)
       throw failure
     }

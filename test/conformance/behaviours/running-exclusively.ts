@@ -1,10 +1,8 @@
-import { MutexExpiredError, MutexLostError, MutexUnlockError } from '@redismutex/core'
+import { type Lock, MutexExpiredError, MutexLostError, MutexUnlockError } from '@redismutex/core'
 import { expect } from 'chai'
-import { aborted, type Ground, rejection, turns } from '../ground.js'
+import { aborted, EXPIRING, type Ground, patiently, rejection, turns } from '../ground.js'
 
 export function runningExclusively(ground: Ground): void {
-  const short = { blockTime: 50, expiry: 60 }
-
   it('gives what the body gives', async () => {
     const mutex = ground.mutex()
     expect(await mutex.runExclusive(ground.key, () => 1)).to.equal(1)
@@ -40,21 +38,22 @@ export function runningExclusively(ground: Ground): void {
   }
 
   it('rejects with MutexUnlockError when the lock was lost meanwhile', async () => {
+    const mutex = ground.mutex(EXPIRING)
     const error = await rejection(
-      ground.mutex(short).runExclusive(ground.key, (lock) => aborted(lock.signal)),
+      patiently(() => mutex.runExclusive(ground.key, (lock) => aborted(lock.signal))),
     )
     expect(error).to.be.instanceOf(MutexUnlockError)
     expect(error).to.have.property('cause').that.is.instanceOf(MutexExpiredError)
   })
 
   it('rejects with the error of the body even when the lock was lost too', async () => {
+    const mutex = ground.mutex(EXPIRING)
     const failure = new Error('of the body')
-    const error = await rejection(
-      ground.mutex(short).runExclusive(ground.key, async (lock) => {
-        await aborted(lock.signal)
-        throw failure
-      }),
-    )
+    const body = async (lock: Lock) => {
+      await aborted(lock.signal)
+      throw failure
+    }
+    const error = await rejection(patiently(() => mutex.runExclusive(ground.key, body)))
     expect(error).to.equal(failure)
   })
 
@@ -92,7 +91,7 @@ export function runningExclusively(ground: Ground): void {
 
   if (ground.outside.steal) {
     it('rejects with MutexUnlockError when somebody took the lock away', async () => {
-      const mutex = ground.mutex({ blockTime: 250, expiry: Number.POSITIVE_INFINITY, lease: 300 })
+      const mutex = ground.mutex({ expiry: Number.POSITIVE_INFINITY, lease: 300 })
       const unnoticed = await rejection(mutex.runExclusive(ground.key, () => ground.steal()))
       expect(unnoticed).to.be.instanceOf(MutexUnlockError)
       const noticed = await rejection(

@@ -6,7 +6,7 @@ import {
   MutexLockError,
 } from '@redismutex/core'
 import { expect } from 'chai'
-import { aborted, type Ground, rejection } from '../ground.js'
+import { aborted, EXPIRING, type Ground, patiently, rejection } from '../ground.js'
 
 export function variants(ground: Ground): void {
   it('lets a call choose its blockTime', async () => {
@@ -46,12 +46,12 @@ export function variants(ground: Ground): void {
   })
 
   it('makes variants that change some options and keep the others', async () => {
-    const mutex = ground.mutex({ blockTime: 50, expiry: 100, maxWaiting: 7 })
+    const mutex = ground.mutex({ ...EXPIRING, maxWaiting: 7 })
     const variant = mutex.with({ blocking: false })
     expect(variant).to.be.instanceOf(Mutex)
-    expect(variant.options).to.include({ blocking: false, blockTime: 50, maxWaiting: 7 })
+    expect(variant.options).to.include({ blocking: false, blockTime: 90, maxWaiting: 7 })
     expect(mutex.options).not.to.have.property('blocking')
-    const lock = await variant.acquireLock(ground.key)
+    const lock = await patiently(() => variant.acquireLock(ground.key))
     expect(await rejection(variant.acquireLock(ground.key))).to.be.instanceOf(MutexLockError)
     expect(await aborted(lock.signal)).to.be.instanceOf(MutexExpiredError)
   })
@@ -68,18 +68,27 @@ export function variants(ground: Ground): void {
   })
 
   it('counts what it has going on and has done', async () => {
-    const mutex = ground.mutex({ blockTime: 90, expiry: 100 })
+    const mutex = ground.mutex()
     const none = { held: 0, waiting: 0, acquired: 0, refused: 0, lost: 0, storeErrors: 0 }
     expect(mutex.stats()).to.deep.equal(none)
     const lock = await mutex.acquireLock(ground.key)
-    const waiter = mutex.with({ blockTime: 5000, expiry: 6000 }).acquireLock(ground.key)
+    const waiter = mutex.acquireLock(ground.key)
     expect(await mutex.tryAcquire(ground.key)).to.equal(null)
     const { held, waiting, acquired, refused } = mutex.stats()
     expect({ held, waiting, acquired, refused }).to.deep.equal({
       ...{ held: 1, waiting: 1, acquired: 1, refused: 1 },
     })
-    await aborted(lock.signal)
+    await lock.release()
     await (await waiter).release()
-    expect(mutex.stats()).to.deep.equal({ ...none, acquired: 2, refused: 1, lost: 1 })
+    expect(mutex.stats()).to.deep.equal({ ...none, acquired: 2, refused: 1 })
+  })
+
+  it('counts what was lost', async () => {
+    const mutex = ground.mutex(EXPIRING)
+    const lock = await patiently(() => mutex.acquireLock(ground.key))
+    await aborted(lock.signal)
+    expect(mutex.stats()).to.include({ held: 0, acquired: 1, lost: 1 })
+    await rejection(lock.release())
+    expect(mutex.stats()).to.include({ held: 0, acquired: 1, lost: 1 })
   })
 }
