@@ -3,7 +3,7 @@ import { requestLock } from '@redismutex/express'
 import express from 'express'
 
 /** An Express server with the same route twice: without the lock and with it. */
-export async function startExpress(accounts, redis) {
+export async function start(accounts, redis) {
   const lock = requestLock({ redis, keyFrom: (req) => accounts.nameOf(req.params.user) })
   const app = express()
 

@@ -2,7 +2,7 @@ import { requestLock } from '@redismutex/fastify'
 import fastify from 'fastify'
 
 /** A Fastify server with the same route twice: without the lock and with it. */
-export async function startFastify(accounts, redis) {
+export async function start(accounts, redis) {
   const app = fastify()
   await app.register(requestLock, {
     redis,

@@ -2,14 +2,15 @@ import { fork } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { Accounts } from './accounts.js'
-import { startExpress } from './express-server.js'
-import { startFastify } from './fastify-server.js'
 import { connect } from './redis.js'
+import { startServer } from './server.js'
+
+const NAMES = ['express', 'fastify']
 
 /** Both servers in this process, which is all that they share. */
 export async function startHere() {
   const accounts = new Accounts(undefined, 'here')
-  const servers = [await startExpress(accounts), await startFastify(accounts)]
+  const servers = await Promise.all(NAMES.map((name) => startServer(name, accounts)))
   return stage(accounts, servers)
 }
 
@@ -18,7 +19,7 @@ export async function startProcesses(redisUrl) {
   const redis = await connect(redisUrl)
   const run = randomUUID()
   const accounts = new Accounts(redis, run)
-  const servers = await Promise.all(['express', 'fastify'].map((name) => startProcess(name, run)))
+  const servers = await Promise.all(NAMES.map((name) => startProcess(name, run)))
   return stage(accounts, servers, redis)
 }
 

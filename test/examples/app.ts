@@ -56,7 +56,8 @@ export class App {
     return new Promise((resolve, reject) => {
       const look = (): void => {
         const told = this.output.matchAll(/listening on (http:\S+)\n/g)
-        const urls = [...told].map(([, url]) => `${url}`)
+        // Not by name: looking it up would change the order of requests.
+        const urls = [...told].map(([, url]) => `${url}`.replace('localhost', '127.0.0.1'))
         if (urls.length >= count) done(() => resolve(urls))
       }
       const fail = (): void =>

@@ -47,8 +47,10 @@ describe('the example express-cart', () => {
 
       it('ends by itself on SIGTERM, and answers everybody before', async () => {
         const anna = freshKey('anna')
-        const flood = new Flood(8, (signal) => add(anna, 0, signal))
+        const flood = new Flood(40, (signal) => add(anna, 0, signal))
         await flood.first(201)
+        // Taken after all of the flood, which has arrived when this one is answered.
+        await add(freshKey('bert'))
         const exits = apps.map((app) => app.stop())
         await flood.end()
         expectRefusal(await flood.first(503), 503, 'ERR_MUTEX_CLOSED')

@@ -26,8 +26,10 @@ describe('the example commonjs', () => {
 
       it('ends by itself on SIGTERM, and answers everybody before', async () => {
         const anna = freshKey('anna')
-        const flood = new Flood(8, (signal) => visit(anna, 0, signal))
+        const flood = new Flood(40, (signal) => visit(anna, 0, signal))
         await flood.first(200)
+        // Taken after all of the flood, which has arrived when this one is answered.
+        await visit(freshKey('bert'))
         const exit = app.stop()
         await flood.end()
         expectRefusal(await flood.first(503), 503, 'ERR_MUTEX_CLOSED')

@@ -1,7 +1,10 @@
 import { expect } from 'chai'
 import { App, embedded, folderOf, onRedis } from './app.js'
 
-describe('the demo', () => {
+describe('the demo', function () {
+  // Three processes load two frameworks: on a busy machine that takes its time.
+  this.timeout(60_000)
+
   for (const [place, where] of [
     [embedded, 'one process'] as const,
     [onRedis, 'two processes that share a Redis'] as const,

@@ -58,8 +58,10 @@ describe('the example fastify-orders', () => {
 
       it('ends by itself on SIGTERM, and answers everybody before', async () => {
         const [anna, tea] = [freshKey('anna'), freshKey('tea')]
-        const flood = new Flood(8, (signal) => order(anna, tea, 0, signal))
+        const flood = new Flood(40, (signal) => order(anna, tea, 0, signal))
         await flood.first(201)
+        // Taken after all of the flood, which has arrived when this one is answered.
+        await order(freshKey('bert'), freshKey('coffee'))
         const exits = apps.map((app) => app.stop())
         await flood.end()
         expectRefusal(await flood.first(503), 503, 'ERR_MUTEX_CLOSED')

@@ -44,8 +44,10 @@ describe('the example express-session', () => {
 
       it('ends by itself on SIGTERM, and answers everybody before', async () => {
         const cookie = await newSession()
-        const flood = new Flood(8, (signal) => wish('more', cookie, signal))
+        const flood = new Flood(40, (signal) => wish('more', cookie, signal))
         await flood.first(201)
+        // Taken after all of the flood, which has arrived when this one is answered.
+        await newSession()
         const exit = app.stop()
         await flood.end()
         expectRefusal(await flood.first(503), 503, 'ERR_MUTEX_CLOSED')
