@@ -3,6 +3,14 @@ export interface Abortable {
   aborted(reason: unknown): void
 }
 
+/** What calls off a wait, other than an AbortSignal: that costs more to make than a lock to get. */
+export interface Caller {
+  /** @throws why it needs no lock any more, if so */
+  throwIfAborted(): void
+  add(waiting: Abortable): void
+  delete(waiting: Abortable): void
+}
+
 const watched = new WeakMap<AbortSignal, Aborts>()
 
 /**
@@ -40,4 +48,9 @@ export class Aborts {
     // Last first: the store is asked anew each time that the first in a line leaves.
     for (const one of [...this.#waiting].reverse()) one.aborted(this.#signal.reason)
   }
+}
+
+/** By what to be told when a wait is called off. */
+export function callerOf(signal: AbortSignal | Caller): Pick<Caller, 'add' | 'delete'> {
+  return signal instanceof AbortSignal ? Aborts.of(signal) : signal
 }

@@ -1,4 +1,4 @@
-import { type Abortable, Aborts } from './aborts.js'
+import { type Abortable, type Caller, callerOf } from './aborts.js'
 import { now } from './clock.js'
 import type { MutexError } from './errors.js'
 import type { Link } from './fifo.js'
@@ -14,7 +14,7 @@ export interface Want {
   readonly blockTime: number
   /** How long it may hold: `policy.expiry`, or `Infinity` until the last of several keys has come. */
   readonly expiry: number
-  readonly signal: AbortSignal | undefined
+  readonly signal: AbortSignal | Caller | undefined
   granted(place: Place): void
   refused(error: unknown): void
 }
@@ -64,7 +64,7 @@ export class Place implements Link<Place>, Abortable {
     const { member, signal, blockTime } = this.want
     this.state = 'waiting'
     member.waiting++
-    if (signal) Aborts.of(signal).add(this)
+    if (signal) callerOf(signal).add(this)
     if (blockTime !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(timeUp, blockTime, this)
   }
 
@@ -72,7 +72,7 @@ export class Place implements Link<Place>, Abortable {
     if (this.state !== 'waiting') return
     const { member, signal } = this.want
     member.waiting--
-    if (signal) Aborts.of(signal).delete(this)
+    if (signal) callerOf(signal).delete(this)
     clearTimeout(this.#timer)
   }
 

@@ -1,3 +1,4 @@
+import { finished, Readable } from 'node:stream'
 import { Exchange } from '@redismutex/core/request'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 
@@ -12,6 +13,7 @@ export function withLock(handler: Handler): Handler {
     const exchange = Exchange.of(reply.raw)
     if (!exchange?.holding) return handler.call(this, request, reply)
     settleAtEnd(reply, exchange)
+    const sending = watchSending(reply, exchange)
     exchange.begin()
     let result: ReturnType<Handler>
     try {
@@ -26,8 +28,8 @@ export function withLock(handler: Handler): Handler {
     }
     result.then(
       (payload: unknown) => {
-        // Fastify sends no empty answer to a client that has left.
-        const dropped = payload === undefined && exchange.gone
+        // Fastify sends no empty answer to a client that has left; what is being sent comes to its end.
+        const dropped = payload === undefined && exchange.cut && !sending.begun
         exchange.done(dropped || isHijacked(reply) ? 'nobody' : 'framework')
       },
       () => exchange.done(isHijacked(reply) ? 'nobody' : 'framework'),
@@ -39,9 +41,9 @@ export function withLock(handler: Handler): Handler {
 }
 
 /**
- * Has a handler that returns or awaits its reply go on when the response has ended, as Fastify does
- * if that has happened already, and not when the client has read it all: a slow reader would keep
- * the lock.
+ * Has a handler that returns or awaits its reply go on when the response has ended or its client has
+ * left, as Fastify does if that has happened already, and not when the client has read it all: a
+ * slow reader would keep the lock.
  */
 function settleAtEnd(reply: FastifyReply, exchange: Exchange): void {
   const { then } = reply
@@ -57,9 +59,24 @@ function settleAtEnd(reply: FastifyReply, exchange: Exchange): void {
       told = true
       fulfilled()
     }
-    exchange.afterEnd(tell)
+    exchange.whenOver(tell)
     then.call(this, tell, rejected)
   }
+}
+
+/**
+ * Sees that an answer is being sent: hooks may work on it although its client has left. Of a stream
+ * it sees when that is over too, since Fastify does not end the response of a stream that broke.
+ */
+function watchSending(reply: FastifyReply, exchange: Exchange): { begun: boolean } {
+  const sending = { begun: false }
+  const { send } = reply
+  reply.send = function (payload) {
+    sending.begun = true
+    if (payload instanceof Readable) finished(payload, { cleanup: true }, () => exchange.drop())
+    return send.call(this, payload)
+  }
+  return sending
 }
 
 function isHijacked(reply: FastifyReply): boolean {

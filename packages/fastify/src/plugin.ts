@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Exchange, Gate, GONE, Refusal } from '@redismutex/core/request'
 import type {
   FastifyInstance,
@@ -31,8 +32,9 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   }
 
   function requestLockWait(request: FastifyRequest, reply: FastifyReply, next: Done): void {
-    const route = registration.routeOf(request)
-    if (route) pass(request, reply, route, next).catch(rethrow)
+    const exchange = Exchange.of(reply.raw)
+    const route = exchange && registration.routeOf(request)
+    if (route) pass(request, reply, route, exchange, next).catch(rethrow)
     else next()
   }
 
@@ -51,7 +53,12 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   }
 
   async function requestLockOnClose(): Promise<void> {
-    await (drained ?? gate.mutex.drain())
+    // Every request has been answered. A handler that works on for a client that has left may never
+    // end: it gets as long as if the process had crashed.
+    const patience = new AbortController()
+    const late = sleep(gate.lease, undefined, { signal: patience.signal }).catch(() => {})
+    await Promise.race([drained ?? gate.mutex.drain(), late])
+    patience.abort()
     await gate.mutex.close()
   }
 
@@ -71,11 +78,12 @@ async function pass(
   request: FastifyRequest,
   reply: FastifyReply,
   route: LockedRoute,
+  exchange: Exchange,
   next: Done,
 ): Promise<void> {
   const { gate } = route
   try {
-    const verdict = await gate.admit(request, Exchange.watch(request.raw, reply.raw))
+    const verdict = await gate.admit(request, exchange)
     if (verdict === GONE) {
       // Nobody will be answered: Fastify is to leave this reply alone.
       if (!reply.sent) reply.hijack()
@@ -90,7 +98,8 @@ async function pass(
       if (gate.serverTiming) addTiming(reply, verdict.waited)
     }
   } catch (error) {
-    next(error as Error)
+    // `next(undefined)` would go on as if nothing had happened.
+    next((error || new Error('onBusy has rejected with nothing')) as Error)
     return
   }
   next()

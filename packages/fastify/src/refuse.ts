@@ -16,6 +16,8 @@ export async function refuse(
 ): Promise<void> {
   const { onBusy } = route.gate
   if (onBusy) {
+    // What it does not say stays as it would have been.
+    reply.code(refusal.status).headers(refusal.error.headers)
     await answer(reply, onBusy(request, reply, refusal.error))
   } else if (route.handlesErrors || handlesErrors(request)) {
     throw refusal.error

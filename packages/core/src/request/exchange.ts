@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import type { Abortable, Caller } from '../aborts.js'
 import { ClientGoneError } from '../errors.js'
 import type { Store } from '../stores/store.js'
 import type { Hold } from './hold.js'
@@ -12,7 +13,10 @@ export type HttpResponse = ServerResponse | Http2ServerResponse
 /** `end` as anybody may call or wrap it. */
 export type End = (this: unknown, ...args: unknown[]) => unknown
 
-const exchanges = new WeakMap<HttpResponse, Exchange>()
+const EXCHANGE: unique symbol = Symbol('redismutex.exchange')
+
+/** On the response itself: a WeakMap would cost more for each request than all the rest. */
+type Watched = HttpResponse & { [EXCHANGE]?: Exchange }
 
 /**
  * Who is left to end a response when a handler is done: `'nobody'`, the `'framework'` with what the
@@ -38,7 +42,7 @@ const HANDLER_GRACE = 50
  * `finish` never comes, `close` comes while the handler still works, and a response that is queued
  * behind another one on a pipelined connection gets neither.
  */
-export class Exchange {
+export class Exchange implements Caller {
   /** Has the server ended the response? */
   ended = false
   /** Has the client left before that? */
@@ -52,9 +56,12 @@ export class Exchange {
   /** Was ours called? It may not have taken effect yet. */
   #called = false
   #holds: Hold[] = []
-  readonly #afterEnd: (() => void)[] = []
+  /** Has what was to be sent ended, or broken? */
+  #dropped = false
+  #whenOver: (() => void)[] | undefined
   #lastBytes: LastBytes | undefined
-  #waiting: AbortController | undefined
+  /** Waits for a lock on behalf of the request. */
+  #waiting: Abortable | undefined
   #look: NodeJS.Timeout | undefined
   readonly #wrapper: End
   readonly #inner: End
@@ -63,23 +70,19 @@ export class Exchange {
 
   /** The exchange of a response, if it is watched. */
   static of(res: HttpResponse): Exchange | undefined {
-    return exchanges.get(res)
+    return (res as Watched)[EXCHANGE]
   }
 
   /** Begins to watch, or gives what does so already. Before the first await: an event may be missed else. */
   static watch(req: HttpRequest, res: HttpResponse): Exchange {
-    let exchange = exchanges.get(res)
-    if (!exchange) {
-      exchange = new Exchange(req, res)
-      exchanges.set(res, exchange)
-    }
-    return exchange
+    return Exchange.of(res) ?? new Exchange(req, res)
   }
 
   private constructor(
     readonly req: HttpRequest,
     readonly res: HttpResponse,
   ) {
+    ;(res as Watched)[EXCHANGE] = this
     this.#wrapped = Object.hasOwn(res, 'end')
     this.#inner = res.end as End
     this.#wrapper = wrapper(this)
@@ -101,11 +104,17 @@ export class Exchange {
     return this.ended || this.gone
   }
 
-  /** Aborts when waiting for a lock has become useless. */
-  get signal(): AbortSignal {
-    this.#waiting ??= new AbortController()
-    if (this.over) this.#waiting.abort(leftWhileWaiting())
-    return this.#waiting.signal
+  /** @throws why waiting for a lock has become useless, if so */
+  throwIfAborted(): void {
+    if (this.over) throw overWhileWaiting()
+  }
+
+  add(waiting: Abortable): void {
+    this.#waiting = waiting
+  }
+
+  delete(): void {
+    this.#waiting = undefined
   }
 
   /** Of these keys, those that the request does not hold yet. */
@@ -122,7 +131,6 @@ export class Exchange {
   /** The request holds a lock from now on. */
   hold(hold: Hold): void {
     this.#holds.push(hold)
-    this.#waiting = undefined
     if (hold.terms.awaitRelease && !this.#wrapped)
       this.#lastBytes ??= new LastBytes(this.res, this.#inner)
   }
@@ -141,9 +149,26 @@ export class Exchange {
     this.#settle()
   }
 
-  /** Calls back when the response has ended. */
-  afterEnd(callback: () => void): void {
-    this.#afterEnd.push(callback)
+  /** What was to be sent is over: if the client has left, nobody will end the response any more. */
+  drop(): void {
+    this.#dropped = true
+    this.#settle()
+  }
+
+  /** Is the connection closed, though its event may not have come yet? */
+  get cut(): boolean {
+    const { req, res } = this
+    return this.gone || (isHttp2(res) ? !res.stream || res.stream.destroyed : req.socket.destroyed)
+  }
+
+  /** Calls back when the response has ended or the client has left. */
+  whenOver(callback: () => void): void {
+    if (this.over) {
+      callback()
+      return
+    }
+    this.#whenOver ??= []
+    this.#whenOver.push(callback)
   }
 
   /** Does it hold a lock? */
@@ -175,14 +200,15 @@ export class Exchange {
     if (this.over) return
     this.gone = true
     this.#forget()
-    this.#waiting?.abort(leftWhileWaiting())
+    this.#waiting?.aborted(overWhileWaiting())
     for (const hold of this.#holds) hold.clientGone()
+    this.#tell()
     this.#settle()
     if (this.#called) this.#judge()
   }
 
   /** `end` was called: has it taken effect? */
-  readonly #judge = (): void => {
+  #judge(): void {
     clearTimeout(this.#look)
     if (this.ended) return
     const { res } = this
@@ -192,21 +218,28 @@ export class Exchange {
       return
     }
     if (this.gone && !this.#holds.some((hold) => hold.lives)) return
+    const judge = () => this.#judge()
     if (this.#look === undefined) {
       // Somebody saves or compresses first. Queued or aborted responses tell nothing of their end.
-      res.once('prefinish', this.#judge)
-      res.once('finish', this.#judge)
+      res.once('prefinish', judge)
+      res.once('finish', judge)
     }
-    this.#look = setTimeout(this.#judge, LOOK)
+    this.#look = setTimeout(judge, LOOK)
     this.#look.unref()
   }
 
   #serverEnded(): void {
     this.ended = true
     this.#forget()
-    this.#waiting?.abort(leftWhileWaiting())
-    for (const callback of this.#afterEnd.splice(0)) callback()
+    this.#waiting?.aborted(overWhileWaiting())
+    this.#tell()
     this.#settle()
+  }
+
+  #tell(): void {
+    const callbacks = this.#whenOver ?? []
+    this.#whenOver = undefined
+    for (const callback of callbacks) callback()
   }
 
   /** Releases if the request is over, or sees to it that it will be. */
@@ -229,7 +262,9 @@ export class Exchange {
 
   /** The client has left, the handler is done: will nobody end the response any more? */
   get #abandoned(): boolean {
-    if (this.#ending || this.#called || this.#left === 'unknown') return false
+    if (this.#ending || this.#called) return false
+    if (this.#dropped) return true
+    if (this.#left === 'unknown') return false
     return this.#left === 'nobody' || this.res.headersSent
   }
 
@@ -256,9 +291,9 @@ function wrapper(exchange: Exchange): End {
 }
 
 function isHttp2(res: HttpResponse): res is Http2ServerResponse {
-  return 'stream' in res
+  return !('assignSocket' in res)
 }
 
-function leftWhileWaiting(): ClientGoneError {
+function overWhileWaiting(): ClientGoneError {
   return new ClientGoneError('the request was over before the lock came')
 }

@@ -1,6 +1,6 @@
 import { MutexError, MutexStoreError } from '../errors.js'
 import type { Lock } from '../lock.js'
-import type { Mutex } from '../mutex.js'
+import { acquireFor, type Mutex } from '../mutex.js'
 import { resolveOptions, shown } from '../options.js'
 import type { Exchange } from './exchange.js'
 import { Hold, type HoldTerms } from './hold.js'
@@ -32,6 +32,8 @@ const LOCKED_METHODS: readonly string[] = ['POST', 'PUT', 'PATCH', 'DELETE']
 export class Gate<Req, OnBusy> {
   readonly onBusy: OnBusy | undefined
   readonly serverTiming: boolean
+  /** How long a lock outlives its process, in ms. */
+  readonly lease: number
   readonly #keyFrom: KeyFrom<Req> | undefined
   readonly #methods: ReadonlySet<string>
   readonly #skip: LockOptions<Req, OnBusy>['skip']
@@ -44,7 +46,8 @@ export class Gate<Req, OnBusy> {
     readonly mutex: Mutex,
     readonly options: LockOptions<Req, OnBusy>,
   ) {
-    const { blocking, delay } = resolveOptions(mutex.options)
+    const { blocking, delay, lease } = resolveOptions(mutex.options)
+    this.lease = lease
     this.onBusy = options.onBusy
     this.serverTiming = options.serverTiming ?? false
     this.#keyFrom = options.keyFrom
@@ -105,13 +108,23 @@ export class Gate<Req, OnBusy> {
    */
   async admit(request: Req, exchange: Exchange): Promise<Verdict> {
     if (exchange.over) return GONE
-    const keys = await this.#keysOf(request)
+    let keys: string | readonly string[] | null
+    try {
+      const skip = this.#skip?.(request)
+      if (skip && (skip === true || (await skip))) return null
+      const named = this.#keyFrom?.(request)
+      keys = checkedKeys(isThenable(named) ? await named : named)
+    } catch (error) {
+      // Frameworks take `undefined` for no error, and some strings for commands.
+      if (error instanceof Error) throw error
+      throw new Error('keyFrom or skip has thrown what is no error', { cause: error })
+    }
     if (exchange.over) return GONE
     const lacking = keys === null ? null : exchange.lacking(this.mutex.store, keys)
     if (lacking === null) return null
     let lock: Lock
     try {
-      lock = await this.mutex.acquireLock(lacking, { signal: exchange.signal })
+      lock = await acquireFor(this.mutex, lacking, exchange)
     } catch (error) {
       if (exchange.over) return GONE
       if (error instanceof MutexStoreError && this.#passing) {
@@ -131,20 +144,13 @@ export class Gate<Req, OnBusy> {
     exchange.hold(hold)
     return lock
   }
-
-  async #keysOf(request: Req): Promise<string | readonly string[] | null> {
-    try {
-      if (this.#skip && (await this.#skip(request))) return null
-      return checkedKeys(await this.#keyFrom?.(request))
-    } catch (error) {
-      // Frameworks take `undefined` for no error, and some strings for commands.
-      if (error instanceof Error) throw error
-      throw new Error('keyFrom or skip has thrown what is no error', { cause: error })
-    }
-  }
 }
 
 /** Without what was set to `undefined`. */
 function defined<T extends object>(options: T): T {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }

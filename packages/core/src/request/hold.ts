@@ -1,5 +1,5 @@
 import { ClientGoneError } from '../errors.js'
-import { abortSignal, isHeld, type Lock, stopRenewing } from '../lock.js'
+import { abortSignal, isHeld, type Lock, releaseOf, stopRenewing } from '../lock.js'
 import type { Store } from '../stores/store.js'
 import { report } from './report.js'
 
@@ -62,7 +62,7 @@ export class Hold {
   release(): Promise<void> | undefined {
     if (this.#over) return undefined
     this.#over = true
-    if (this.lock.key === null) return undefined
+    if (this.lock.key === null) return releaseOf(this.lock)?.catch(() => {})
     return this.lock.release().catch(unreleased)
   }
 }

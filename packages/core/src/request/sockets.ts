@@ -5,26 +5,29 @@ export interface SocketWatcher {
   socketClosed(): void
 }
 
-const watchers = new WeakMap<Socket, Set<SocketWatcher>>()
+const WATCHERS: unique symbol = Symbol('redismutex.watchers')
+
+/** On the socket itself: a WeakMap would cost more for each connection than all the rest. */
+type Watched = Socket & { [WATCHERS]?: Set<SocketWatcher> }
 
 /**
  * Tells `watcher` when the socket closes. One listener serves all requests of a connection: many can
  * be under way on it at once when a client pipelines.
  */
-export function watchSocket(socket: Socket, watcher: SocketWatcher): void {
-  const known = watchers.get(socket)
+export function watchSocket(socket: Watched, watcher: SocketWatcher): void {
+  const known = socket[WATCHERS]
   if (known) {
     known.add(watcher)
     return
   }
   const all = new Set([watcher])
-  watchers.set(socket, all)
+  socket[WATCHERS] = all
   socket.once('close', () => {
     for (const one of all) one.socketClosed()
     all.clear()
   })
 }
 
-export function unwatchSocket(socket: Socket, watcher: SocketWatcher): void {
-  watchers.get(socket)?.delete(watcher)
+export function unwatchSocket(socket: Watched, watcher: SocketWatcher): void {
+  socket[WATCHERS]?.delete(watcher)
 }
