@@ -138,7 +138,7 @@ for (const client of redisClients) {
 
     it('is a poll after each delay for a process that waits, and not more', async () => {
       const holder = await create().acquireLock(key)
-      const waiter = create({ blockTime: 900, delay: 200 }, client.create(server.port))
+      const waiter = create({ blockTime: 500, delay: 110 }, client.create(server.port))
       await tap.take()
       await rejection(waiter.acquireLock(key))
       await waiter.close()

@@ -171,37 +171,6 @@ for (const client of redisClients) {
     }
   })
 
-  describe(`a foreign lock without an end, by way of ${client.name}`, () => {
-    let server: RedisServer
-
-    before(async () => {
-      server = await startRedis()
-    })
-    after(() => server.stop())
-
-    it('is asked for by the delay, and had when it is released', async () => {
-      const redis = client.create(server.port)
-      const mutex = new RedisMutex(client.create(server.port), { keyPrefix: '' })
-      atEnd(() => mutex.close())
-      const foreign = new PlainLock(redis, freshKey())
-      await mutex.runExclusive(foreign.key, () => {})
-      await foreign.tryAcquireForEver()
-      const tap = await Tap.open(client.create(server.port), server.port)
-      const since = performance.now()
-      const waiter = mutex.acquireLock(foreign.key)
-      const asked = async () => (await tap.take()).filter(([name]) => name === 'evalsha').length
-      // At once, again when the inbox is open, and then by the default delay of 500 ms.
-      let asks = 0
-      await until(async () => {
-        asks += await asked()
-        return asks >= 4
-      })
-      expect(performance.now() - since).to.be.at.least(990)
-      expect(await foreign.release()).to.equal(true)
-      await (await waiter).release()
-    })
-  })
-
   describe(`with the default keyPrefix, by way of ${client.name}`, () => {
     it('nothing is shared with foreign locks', async () => {
       const redis = client.create(sharedRedis().port)
@@ -219,3 +188,35 @@ for (const client of redisClients) {
     })
   })
 }
+
+describe("with keyPrefix '', a foreign lock without an end", () => {
+  const [client] = redisClients as [(typeof redisClients)[number]]
+  let server: RedisServer
+
+  before(async () => {
+    server = await startRedis()
+  })
+  after(() => server.stop())
+
+  it('is asked for by the delay, and had when it is released', async () => {
+    const redis = client.create(server.port)
+    const mutex = new RedisMutex(client.create(server.port), { keyPrefix: '' })
+    atEnd(() => mutex.close())
+    const foreign = new PlainLock(redis, freshKey())
+    await mutex.runExclusive(foreign.key, () => {})
+    await foreign.tryAcquireForEver()
+    const tap = await Tap.open(client.create(server.port), server.port)
+    const since = performance.now()
+    const waiter = mutex.acquireLock(foreign.key)
+    const asked = async () => (await tap.take()).filter(([name]) => name === 'evalsha').length
+    // At once, again when the inbox is open, and then by the default delay of 500 ms.
+    let asks = 0
+    await until(async () => {
+      asks += await asked()
+      return asks >= 4
+    })
+    expect(performance.now() - since).to.be.at.least(990)
+    expect(await foreign.release()).to.equal(true)
+    await (await waiter).release()
+  })
+})
