@@ -425,7 +425,7 @@ describe('A refusal in Fastify', () => {
 
   for (const [what, onBusy, status, text] of [
     ['sends', (_: unknown, reply: FastifyReply) => reply.code(425).send('sent'), 425, 'sent'],
-    ['gives a value', () => 'given', 200, 'given'],
+    ['gives a value', () => 'given', 409, 'given'],
     [
       'gives a promise',
       async (_: unknown, reply: FastifyReply) => {

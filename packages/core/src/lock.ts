@@ -3,6 +3,7 @@ import type { Place } from './place.js'
 
 let abort: (lock: Lock, reason: MutexError) => void
 let placesOf: (lock: Lock) => readonly Place[]
+let releaseBy: (lock: Lock) => Promise<void> | undefined
 
 /**
  * A lock that is held, on one key or on several.
@@ -16,12 +17,15 @@ export class Lock implements AsyncDisposable {
   /** In the order in which the keys were given. */
   readonly #places: readonly Place[]
   #released = false
+  /** The release that the store was asked for. */
+  #release: Promise<void> | undefined
   #reason: MutexError | undefined
   #controller: AbortController | undefined
 
   static {
     abort = (lock, reason) => lock.#abort(reason)
     placesOf = (lock) => lock.#places
+    releaseBy = (lock) => lock.#release
   }
 
   /** @internal Locks come from a mutex. */
@@ -107,7 +111,8 @@ export class Lock implements AsyncDisposable {
     }
     const key = this.#places[0]?.want.key
     this.#released = true
-    return handled(this.#outcome(releases, key))
+    this.#release = handled(this.#outcome(releases, key))
+    return this.#release
   }
 
   async #outcome(releases: (Promise<boolean> | boolean)[], key: string | undefined): Promise<void> {
@@ -145,6 +150,11 @@ function handled(promise: Promise<void>): Promise<void> {
 /** Aborts the signal of a lock, which stays held. */
 export function abortSignal(lock: Lock, reason: MutexError): void {
   abort(lock, reason)
+}
+
+/** The release of a lock that has been released, if the store had to be asked. */
+export function releaseOf(lock: Lock): Promise<void> | undefined {
+  return releaseBy(lock)
 }
 
 /** Is it held still: neither released nor lost, by the clock either? */

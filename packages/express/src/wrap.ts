@@ -35,15 +35,20 @@ export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, u
   const wrapped: RequestHandler<P, ResBody, ReqBody, Query, Locals> = (req, res, next) => {
     const exchange = Exchange.of(res)
     let passedOn = false
-    const passOn = ((signal?: 'router') => {
-      passedOn = true
-      next(signal)
-    }) as NextFunction
-    const failed = (error: unknown) => {
+    const broken = () => {
       // A late error makes Express close the connection: what was answered has to be on its way.
       exchange?.flush()
       // After the first byte nobody is left to answer.
-      exchange?.done(!passedOn && res.headersSent ? 'nobody' : 'unknown')
+      if (!passedOn && res.headersSent) exchange?.drop()
+    }
+    const passOn = ((signal?: unknown) => {
+      if (isError(signal)) broken()
+      else passedOn = true
+      next(signal)
+    }) as NextFunction
+    const failed = (error: unknown) => {
+      broken()
+      exchange?.done('unknown')
       next(error)
     }
 
@@ -67,6 +72,11 @@ export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, u
   }
   Object.defineProperty(wrapped, 'name', { value: handler.name, configurable: true })
   return wrapped
+}
+
+/** Is it an error, and not where to go on? */
+function isError(signal: unknown): boolean {
+  return signal !== undefined && signal !== null && signal !== 'route' && signal !== 'router'
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -73,7 +73,12 @@ function watchSending(reply: FastifyReply, exchange: Exchange): { begun: boolean
   const { send } = reply
   reply.send = function (payload) {
     sending.begun = true
-    if (payload instanceof Readable) finished(payload, { cleanup: true }, () => exchange.drop())
+    if (payload instanceof Readable) {
+      const forget = finished(payload, () => {
+        forget()
+        exchange.drop()
+      })
+    }
     return send.call(this, payload)
   }
   return sending

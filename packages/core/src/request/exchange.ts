@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import type { Socket } from 'node:net'
 import type { Abortable, Caller } from '../aborts.js'
 import { ClientGoneError } from '../errors.js'
 import type { Store } from '../stores/store.js'
@@ -63,6 +64,8 @@ export class Exchange implements Caller {
   /** Waits for a lock on behalf of the request. */
   #waiting: Abortable | undefined
   #look: NodeJS.Timeout | undefined
+  /** Of HTTP/1; a stream of HTTP/2 tells by itself. */
+  #socket: Socket | undefined
   readonly #wrapper: End
   readonly #inner: End
   /** Did somebody wrap `end` before, who may put off the real end? */
@@ -89,13 +92,16 @@ export class Exchange implements Caller {
     res.end = this.#wrapper as typeof res.end
     this.ended = res.writableEnded
     if (this.ended) return
-    if (isHttp2(res)) {
-      if (!res.stream || res.stream.destroyed) this.gone = true
-      else res.once('close', () => this.socketClosed())
-    } else if (req.socket.destroyed) {
+    // For those who have kept an `end` from before us, and call that.
+    res.once('finish', () => this.#judge())
+    const socket: Socket | undefined = isHttp2(res) ? undefined : req.socket
+    if (isHttp2(res) ? !res.stream || res.stream.destroyed : socket?.destroyed) {
       this.gone = true
+    } else if (typeof socket?.once === 'function') {
+      this.#socket = socket
+      watchSocket(socket, this)
     } else {
-      watchSocket(req.socket, this)
+      res.once('close', () => this.socketClosed())
     }
   }
 
@@ -213,18 +219,15 @@ export class Exchange implements Caller {
     if (this.ended) return
     const { res } = this
     // HTTP/2 ignores the end of a stream that is closed; a plain one has nothing to wait for.
-    if (res.writableEnded || (this.gone && !this.#wrapped)) {
+    if (res.writableEnded || (this.#called && this.gone && !this.#wrapped)) {
       this.#serverEnded()
       return
     }
     if (this.gone && !this.#holds.some((hold) => hold.lives)) return
-    const judge = () => this.#judge()
-    if (this.#look === undefined) {
-      // Somebody saves or compresses first. Queued or aborted responses tell nothing of their end.
-      res.once('prefinish', judge)
-      res.once('finish', judge)
-    }
-    this.#look = setTimeout(judge, LOOK)
+    if (!this.#called) return
+    // Somebody saves or compresses first. Queued or aborted responses tell nothing of their end.
+    if (this.#look === undefined) res.once('prefinish', () => this.#judge())
+    this.#look = setTimeout(() => this.#judge(), LOOK)
     this.#look.unref()
   }
 
@@ -280,7 +283,7 @@ export class Exchange implements Caller {
   }
 
   #forget(): void {
-    if (!isHttp2(this.res)) unwatchSocket(this.req.socket, this)
+    if (this.#socket) unwatchSocket(this.#socket, this)
   }
 }
 

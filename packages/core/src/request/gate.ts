@@ -107,7 +107,6 @@ export class Gate<Req, OnBusy> {
    *   framework, as any error in the app
    */
   async admit(request: Req, exchange: Exchange): Promise<Verdict> {
-    if (exchange.over) return GONE
     let keys: string | readonly string[] | null
     try {
       const skip = this.#skip?.(request)
@@ -119,9 +118,9 @@ export class Gate<Req, OnBusy> {
       if (error instanceof Error) throw error
       throw new Error('keyFrom or skip has thrown what is no error', { cause: error })
     }
-    if (exchange.over) return GONE
     const lacking = keys === null ? null : exchange.lacking(this.mutex.store, keys)
     if (lacking === null) return null
+    if (exchange.over) return GONE
     let lock: Lock
     try {
       lock = await acquireFor(this.mutex, lacking, exchange)

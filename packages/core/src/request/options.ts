@@ -157,7 +157,7 @@ export function mutexOf(options: MutexOptions & WhereOptions): Mutex {
   }
   const own = mutexOptionsOf(options)
   if (mutex !== undefined) {
-    if (!(mutex instanceof Mutex)) {
+    if (typeof mutex?.acquireLock !== 'function' || typeof mutex.store?.acquire !== 'function') {
       throw new TypeError(`mutex must be a Mutex or RedisMutex, got ${shown(mutex)}`)
     }
     return new Mutex(mutex.store, { ...defaults, ...mutex.options, ...own })

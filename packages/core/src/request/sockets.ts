@@ -23,7 +23,8 @@ export function watchSocket(socket: Watched, watcher: SocketWatcher): void {
   const all = new Set([watcher])
   socket[WATCHERS] = all
   socket.once('close', () => {
-    for (const one of all) one.socketClosed()
+    // Last first: the store is asked anew each time that the first in a line leaves.
+    for (const one of [...all].reverse()) one.socketClosed()
     all.clear()
   })
 }
