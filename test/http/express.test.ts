@@ -1,3 +1,5 @@
+import { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Mutex, memoryStore } from '@redismutex/core'
 import { type RequestLock, requestLock } from '@redismutex/express'
@@ -155,6 +157,53 @@ for (const [name, express] of versions) {
       const { url } = await listen(app, lock)
       const { headers } = await ask(url, 'ann')
       expect(headers.get('server-timing')).to.match(/^db;dur=3, lock;dur=\d+\.\d$/)
+    })
+
+    it('leaves requests alone that need no lock, even when their client has left', async () => {
+      const lock = make()
+      const come = new Signal()
+      const gone = new Signal()
+      const ran = new Signal<string>()
+      const app = express()
+      app.use((req, _res, next) => {
+        come.fire()
+        // As one that parses a body: the client has time to leave.
+        req.socket.once('close', () => {
+          gone.fire()
+          next()
+        })
+      })
+      app.post('/hook', lock, (req) => ran.fire(req.url))
+      const { port } = await listen(app, lock)
+      const client = await WireClient.connect(port)
+      client.write('POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n')
+      await come.wait('the request')
+      client.leave()
+      await gone.wait('the end of the connection')
+      expect(await ran.wait('the handler')).to.equal('/hook')
+    })
+
+    it('works where a request has no real socket', async () => {
+      const lock = make()
+      const app = express()
+      app.post('/', lock, tell)
+      const req = Object.assign(new IncomingMessage({} as Socket), {
+        method: 'POST',
+        url: '/',
+        headers: { 'x-user': 'ann' },
+      })
+      const res = new ServerResponse(req)
+      const ended = new Signal()
+      const { end } = res
+      res.end = ((...args: Parameters<typeof end>) => {
+        ended.fire()
+        return end.apply(res, args)
+      }) as typeof end
+      app(req as never, res as never)
+      await ended.wait('the answer')
+      await until(() => lock.mutex.stats().held === 0, 'the release')
+      expect(lock.mutex.stats()).to.include({ acquired: 1 })
+      await lock.close()
     })
 
     it('closes once, however often it is told to', async () => {
@@ -446,6 +495,20 @@ for (const [name, express] of versions) {
       } as typeof res.end
       next()
     }
+
+    it('releases when somebody ends the response by an end from before', async () => {
+      const lock = make()
+      const app = express()
+      app.use((_req, res, next) => {
+        const end = res.end.bind(res)
+        setTimeout(() => end('too slow'), 15)
+        next()
+      })
+      app.post('/', lock, () => {})
+      const { url, mutex } = await listen(app, lock)
+      expect((await ask(url, 'ann')).text).to.equal('too slow')
+      await until(() => mutex.stats().held === 0, 'the release')
+    })
 
     for (const [who, other] of [
       ['defers it', deferring],
