@@ -1,12 +1,24 @@
 // Runs the tests: finds or installs Redis, builds the packages, then starts Mocha.
 // Arguments go to Mocha, like the names of test files; --coverage, if it comes first, measures.
 
-import { spawnSync } from 'node:child_process'
-import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+/** Where the test reporter writes its summary, and whoever starts this one may want it. */
+const SUMMARY = 'REDISMUTEX_TEST_SUMMARY'
 const args = process.argv.slice(2)
 const coverage = args[0] === '--coverage'
 if (coverage) args.shift()
@@ -21,7 +33,9 @@ if (!hasRedis()) {
   }
 }
 run('tsc', ['-b', 'packages/core', 'packages/express', 'packages/fastify'])
-run(...(coverage ? ['c8', ['mocha', ...args]] : ['mocha', args]))
+if (coverage) run('c8', ['mocha', ...args])
+else if (args.length > 0) run('mocha', args)
+else await runEverything()
 
 function hasRedis() {
   return process.env.REDIS_SERVER ? isExecutable(process.env.REDIS_SERVER) : inPath('redis-server')
@@ -56,6 +70,50 @@ function attempt(command, args) {
     stdio: ['ignore', 'inherit', 'inherit'],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   })
+}
+
+/**
+ * Runs all tests in two processes side by side: those that wait for leases and dead processes most of
+ * the time, and the others. Prints one after the other, and the sum of both at the end.
+ */
+async function runEverything() {
+  const waiting = ['processes', 'faults']
+  const runs = await Promise.all([
+    runMocha('inherit', ...waiting.map((name) => `--ignore=test/${name}/**`)),
+    runMocha('pipe', ...waiting.map((name) => `test/${name}`)),
+  ])
+  const total = { passed: 0, failed: 0, skipped: 0 }
+  for (const { output, code, summary } of runs) {
+    process.stdout.write(output)
+    for (const [, count, what] of summary.matchAll(/(\d+) (\w+)/g)) total[what] += Number(count)
+    if (code !== 0 && !/[1-9]\d* failed/.test(summary)) total.failed++
+  }
+  const { passed, failed, skipped } = total
+  const summary = `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
+  if (process.env[SUMMARY]) writeFileSync(process.env[SUMMARY], `${summary}\n`)
+  console.log(`\nAll tests:\n${summary}`)
+  process.exitCode = failed > 0 ? 1 : 0
+}
+
+async function runMocha(stdout, ...args) {
+  const directory = mkdtempSync(join(tmpdir(), 'redismutex-'))
+  const file = join(directory, 'summary')
+  const child = spawn(join(root, 'node_modules', '.bin', 'mocha'), args, {
+    cwd: root,
+    stdio: ['ignore', stdout, stdout],
+    env: { ...process.env, [SUMMARY]: file },
+    shell: process.platform === 'win32',
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (text) => {
+      output += text
+    })
+  }
+  const [code] = await once(child, 'close')
+  const summary = existsSync(file) ? readFileSync(file, 'utf8') : ''
+  rmSync(directory, { recursive: true })
+  return { output, code, summary }
 }
 
 /** Runs a program of the workspace; ends with it if it fails. */
