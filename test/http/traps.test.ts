@@ -177,6 +177,37 @@ for (const { name, setup } of stores) {
 }
 
 for (const framework of frameworks) {
+  describe(`A handler of ${framework.name} that waits for its answer to be read`, () => {
+    for (const ended of [true, false]) {
+      it(`is told when it was queued ${ended ? 'as a whole' : 'in part'}, and the connection is gone`, async () => {
+        const go = new Signal()
+        const waiting = new Signal()
+        const app = await framework.start({}, async ({ req, takeOver, send }) => {
+          if (req.url === '/slow') await go.promise
+          if (req.url !== '/queued') {
+            send('done')
+            return
+          }
+          const res = takeOver()
+          const closed = new Promise((resolve) => res.once('close', resolve))
+          if (ended) res.end('all of it')
+          else res.write('some of it')
+          waiting.fire()
+          // As `pipeline` does, which is all that many handlers wait for.
+          await closed
+        })
+        const client = await WireClient.connect(app.port)
+        client.write(request('slow', 'POST /slow') + request('ann', 'POST /queued'))
+        await waiting.wait('the queued answer')
+        client.leave()
+        expect((await ask(app.url, 'ann')).text).to.equal('done')
+        go.fire()
+        await until(() => app.mutex.stats().held === 0, 'the release')
+        expect(app.mutex.stats().lost).to.equal(0)
+      })
+    }
+  })
+
   describe(`A handler of ${framework.name} that asks its own server for the same user`, () => {
     it('waits for itself no longer than blockTime, and the error says who holds', async () => {
       let inner = 0

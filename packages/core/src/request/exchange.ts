@@ -92,8 +92,11 @@ export class Exchange implements Caller {
     res.end = this.#wrapper as typeof res.end
     this.ended = res.writableEnded
     if (this.ended) return
-    // For those who have kept an `end` from before us, and call that.
-    res.once('finish', () => this.#judge())
+    res.once('finish', () => {
+      this.#forget()
+      // For those who have kept an `end` from before us, and call that.
+      this.#judge()
+    })
     const socket: Socket | undefined = isHttp2(res) ? undefined : req.socket
     if (isHttp2(res) ? !res.stream || res.stream.destroyed : socket?.destroyed) {
       this.gone = true
@@ -203,9 +206,10 @@ export class Exchange implements Caller {
   }
 
   socketClosed(): void {
+    if (this.#queued) tellClose(this.res)
+    this.#forget()
     if (this.over) return
     this.gone = true
-    this.#forget()
     this.#waiting?.aborted(overWhileWaiting())
     for (const hold of this.#holds) hold.clientGone()
     this.#tell()
@@ -233,7 +237,7 @@ export class Exchange implements Caller {
 
   #serverEnded(): void {
     this.ended = true
-    this.#forget()
+    if (!this.#queued) this.#forget()
     this.#waiting?.aborted(overWhileWaiting())
     this.#tell()
     this.#settle()
@@ -282,8 +286,15 @@ export class Exchange implements Caller {
     } as typeof this.res.end
   }
 
+  /** Does its response wait for the one before it on its connection? */
+  get #queued(): boolean {
+    const { res } = this
+    return this.#socket !== undefined && res.socket === null && !res.writableFinished
+  }
+
   #forget(): void {
     if (this.#socket) unwatchSocket(this.#socket, this)
+    this.#socket = undefined
   }
 }
 
@@ -291,6 +302,15 @@ function wrapper(exchange: Exchange): End {
   return function end(...args) {
     return exchange.end(args)
   }
+}
+
+/**
+ * A queued response whose connection is gone tells nobody before Node.js 24: handlers that wait for
+ * its end, as `pipeline` does, would wait for ever, and keep their locks.
+ */
+function tellClose(res: HttpResponse): void {
+  const untold = setImmediate(() => res.emit('close'))
+  res.once('close', () => clearImmediate(untold))
 }
 
 function isHttp2(res: HttpResponse): res is Http2ServerResponse {
