@@ -73,11 +73,11 @@ function attempt(command, args) {
 }
 
 /**
- * Runs all tests in two processes side by side: those that wait for leases and dead processes most of
- * the time, and the others. Prints one after the other, and the sum of both at the end.
+ * Runs all tests in two processes side by side: those that wait most of the time, for leases and for
+ * other processes, and the others. Prints one after the other, and the sum of both at the end.
  */
 async function runEverything() {
-  const waiting = ['processes', 'faults']
+  const waiting = ['processes', 'faults', 'examples', 'packaging', 'runner']
   const runs = await Promise.all([
     runMocha('inherit', ...waiting.map((name) => `--ignore=test/${name}/**`)),
     runMocha('pipe', ...waiting.map((name) => `test/${name}`)),
