@@ -77,6 +77,7 @@ export class Mutex implements AsyncDisposable {
    * @throws MutexQueueFullError if `maxWaiting` wait for it in this process already
    * @throws MutexStoreError if the store can't be asked
    * @throws MutexClosedError if the mutex is closed
+   * @throws MutexLostError, MutexExpiredError if one of several keys is lost before the last has come
    * @throws TypeError, RangeError for wrong keys or options; the signal's reason when it aborts
    */
   acquireLock(key: string | readonly string[], options?: AcquireOptions): Promise<Lock> {
