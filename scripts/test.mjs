@@ -73,14 +73,15 @@ function attempt(command, args) {
 }
 
 /**
- * Runs all tests in two processes side by side: those that wait most of the time, for leases and for
- * other processes, and the others. Prints one after the other, and the sum of both at the end.
+ * Runs all tests in processes side by side: those that wait most of the time, for leases, for other
+ * processes and for whole deployments, and the others. Prints one after the other, and the sum of
+ * all at the end.
  */
 async function runEverything() {
-  const waiting = ['processes', 'faults', 'examples', 'packaging', 'runner']
+  const waiting = [['processes', 'faults', 'examples', 'packaging', 'runner'], ['deployments']]
   const runs = await Promise.all([
-    runMocha('inherit', ...waiting.map((name) => `--ignore=test/${name}/**`)),
-    runMocha('pipe', ...waiting.map((name) => `test/${name}`)),
+    runMocha('inherit', ...waiting.flat().map((name) => `--ignore=test/${name}/**`)),
+    ...waiting.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),
   ])
   const total = { passed: 0, failed: 0, skipped: 0 }
   for (const { output, code, summary } of runs) {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -16,6 +16,8 @@ export const SHARED_REDIS = 'REDISMUTEX_TEST_REDIS'
 export interface RedisOptions {
   /** More arguments for redis-server, after ours. */
   args?: readonly string[]
+  /** The text of its configuration file, which it may rewrite: Sentinel needs one. */
+  config?: string
   /** Default: a free one. */
   port?: number
 }
@@ -56,9 +58,13 @@ export function findRedisServer(): string {
 }
 
 /** Starts a Redis of its own on the loopback interface, which keeps nothing. */
-export async function startRedis({ args = [], port }: RedisOptions = {}): Promise<RedisServer> {
+export async function startRedis({
+  args = [],
+  config,
+  port,
+}: RedisOptions = {}): Promise<RedisServer> {
   for (let attempt = 1; ; attempt++) {
-    const server = new Server(port ?? (await freePort()), args)
+    const server = new Server(port ?? (await freePort()), args, config)
     try {
       await server.start()
       return server
@@ -93,15 +99,22 @@ class Server implements RedisServer {
   readonly port: number
   readonly url: string
   readonly #args: readonly string[]
+  /** Its configuration file, which has to come first, if it has one. */
+  readonly #config: readonly string[] = []
   readonly #directory = mkdtempSync(join(tmpdir(), 'redismutex-'))
   readonly #forgetDirectory = atExit(() => this.#remove())
   #process: ChildProcess | undefined
   #gone: Promise<void> = Promise.resolve()
 
-  constructor(port: number, args: readonly string[]) {
+  constructor(port: number, args: readonly string[], config?: string) {
     this.port = port
     this.url = `redis://127.0.0.1:${port}`
     this.#args = args
+    if (config !== undefined) {
+      const file = join(this.#directory, 'redis.conf')
+      writeFileSync(file, config)
+      this.#config = [file]
+    }
   }
 
   get pid(): number {
@@ -115,6 +128,7 @@ class Server implements RedisServer {
     const child = spawn(
       findRedisServer(),
       [
+        ...this.#config,
         ...['--port', `${this.port}`, '--bind', '127.0.0.1'],
         ...['--save', '', '--appendonly', 'no'],
         ...['--dir', this.#directory, '--logfile', log],

@@ -1,0 +1,151 @@
+import { answer, command } from './command.js'
+import { poll } from './poll.js'
+import { type RedisServer, startRedis } from './redis.js'
+
+export interface SentinelOptions {
+  /** More arguments for each of the three servers. */
+  args?: readonly string[]
+}
+
+/** A master with two replicas, and the three Sentinels that watch over them. */
+export interface SentinelDeployment {
+  /** What the Sentinels call the master, whichever server that is. */
+  readonly name: string
+  /** The one that was the master first is the first. */
+  readonly nodes: readonly RedisServer[]
+  readonly sentinels: readonly RedisServer[]
+  /** The master, by the word of a Sentinel and its own. */
+  master(): Promise<RedisServer>
+  /** Resolves with the new master once another than this one is it. */
+  successorOf(old: RedisServer): Promise<RedisServer>
+  /** Starts a server that was killed, as a replica if there is a master: Sentinel takes 10 s for that. */
+  rejoin(node: RedisServer): Promise<void>
+  /** Resolves once every running server but the master is a replica of it, and up to date. */
+  settled(): Promise<void>
+  stop(): Promise<void>
+}
+
+const NAME = 'main'
+const QUORUM = 2
+
+/** Starts them, and waits until they know each other. */
+export async function startSentinel({
+  args = [],
+}: SentinelOptions = {}): Promise<SentinelDeployment> {
+  const started: RedisServer[] = []
+  const start = async (...options: Parameters<typeof startRedis>) => {
+    const server = await startRedis(...options)
+    started.push(server)
+    return server
+  }
+  try {
+    const all = ['--repl-diskless-sync-delay', '0', ...args]
+    // What a Sentinel changes is to last over a restart: it is written to the configuration file.
+    const master = await start({ args: all, config: '' })
+    const config = `replicaof 127.0.0.1 ${master.port}\n`
+    const replicas = await Promise.all([1, 2].map(() => start({ args: all, config })))
+    const watch = [
+      `sentinel monitor ${NAME} 127.0.0.1 ${master.port} ${QUORUM}`,
+      `sentinel down-after-milliseconds ${NAME} 500`,
+      `sentinel failover-timeout ${NAME} 2000`,
+      '',
+    ].join('\n')
+    const sentinels = await Promise.all(
+      [1, 2, 3].map(() => start({ args: ['--sentinel'], config: watch })),
+    )
+    const deployment = new Deployment([master, ...replicas], sentinels)
+    await deployment.ready()
+    return deployment
+  } catch (error) {
+    await Promise.all(started.map((server) => server.stop()))
+    throw error
+  }
+}
+
+class Deployment implements SentinelDeployment {
+  readonly name: string = NAME
+
+  constructor(
+    readonly nodes: readonly RedisServer[],
+    readonly sentinels: readonly RedisServer[],
+  ) {}
+
+  /** Each Sentinel knows the two others, and two replicas that are up to date. */
+  async ready(): Promise<void> {
+    await this.settled()
+    for (const { port } of this.sentinels) {
+      await poll('each Sentinel knows the others', async () => {
+        const others = await answer(port, 'SENTINEL', 'SENTINELS', NAME)
+        const replicas = await answer(port, 'SENTINEL', 'REPLICAS', NAME)
+        const quorum = String(await answer(port, 'SENTINEL', 'CKQUORUM', NAME))
+        return size(others) === 2 && size(replicas) === 2 && quorum.startsWith('OK')
+      })
+    }
+  }
+
+  master(): Promise<RedisServer> {
+    return poll('a master that is one', () => this.#master())
+  }
+
+  successorOf(old: RedisServer): Promise<RedisServer> {
+    return poll('another master', async () => {
+      const master = await this.#master()
+      return master !== old && master
+    })
+  }
+
+  async #master(): Promise<RedisServer | undefined> {
+    for (const sentinel of this.sentinels) {
+      const address = await answer(sentinel.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME)
+      if (!Array.isArray(address)) continue
+      const node = this.nodes.find(({ port }) => port === Number(address[1]))
+      if (node && (await roleOf(node))[0] === 'master') return node
+    }
+    return undefined
+  }
+
+  async rejoin(node: RedisServer): Promise<void> {
+    const master = await this.#master()
+    await node.restart()
+    if (master && master !== node) await command(node.port, 'REPLICAOF', '127.0.0.1', master.port)
+  }
+
+  async settled(): Promise<void> {
+    await poll(
+      'replicas of one master',
+      async () => {
+        const master = await this.#master()
+        if (!master) return false
+        for (const node of this.nodes) {
+          if (node === master || !isRunning(node)) continue
+          const [role, , port, link] = await roleOf(node)
+          if (role !== 'slave' || Number(port) !== master.port || link !== 'connected') return false
+        }
+        return true
+      },
+      30_000,
+    )
+  }
+
+  async stop(): Promise<void> {
+    // The Sentinels first: they would start a failover.
+    for (const servers of [this.sentinels, this.nodes]) {
+      await Promise.all(servers.map((server) => server.stop()))
+    }
+  }
+}
+
+async function roleOf(node: RedisServer): Promise<readonly unknown[]> {
+  const role = await command(node.port, 'ROLE').catch(() => [])
+  return Array.isArray(role) ? role : []
+}
+
+function isRunning(node: RedisServer): boolean {
+  try {
+    return node.pid > 0
+  } catch {
+    return false
+  }
+}
+
+const size = (reply: unknown): number => (Array.isArray(reply) ? reply.length : 0)
