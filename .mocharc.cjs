@@ -7,7 +7,7 @@ module.exports = {
   require: ['./test/support/hooks.ts'],
   reporter: './test/support/reporter.ts',
   spec: named ? [] : ['test/**/*.test.ts'],
-  ignore: ['test/node_modules/**'],
+  ignore: ['test/node_modules/**', 'test/bench/node_modules/**'],
   extension: ['test.ts'],
   recursive: true,
   timeout: 20_000,

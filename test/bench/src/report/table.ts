@@ -1,0 +1,51 @@
+import { type MetricName, metrics } from '../metrics.js'
+import type { Entry, Outcome } from '../results.js'
+import { shown, shownWithSpread } from './format.js'
+
+export type Row = readonly string[]
+
+/** One row for each contestant: the medians with their spread, and the two ratios. */
+export function tableOf(outcome: Outcome): readonly [Row, ...Row[]] {
+  const { scenario, entries, floor } = outcome
+  const [headline] = scenario.metrics
+  const best = bestPeer(outcome, headline)
+  const head = ['', ...scenario.metrics.map(heading)]
+  if (floor) head.push('× floor')
+  if (best) head.push('× best peer')
+  const rows = entries.map((entry) => {
+    const row = [entry.contestant.name]
+    for (const metric of scenario.metrics) {
+      row.push(shownWithSpread(entry.median(metric), entry.all(metric)))
+    }
+    if (floor) row.push(shown(entry.median(headline) / floor.median(headline)))
+    if (best) row.push(shown(entry.median(headline) / best.median(headline)))
+    return row
+  })
+  return [head, ...rows]
+}
+
+function heading(name: MetricName): string {
+  const { label, unit } = metrics[name]
+  return unit === '' || label.endsWith(unit) ? label : `${label}, ${unit}`
+}
+
+export function bestPeer(outcome: Outcome, metric: MetricName): Entry | undefined {
+  const sign = metrics[metric].better === 'more' ? -1 : 1
+  return outcome.peers
+    .filter((entry) => Number.isFinite(entry.median(metric)))
+    .sort((a, b) => sign * (a.median(metric) - b.median(metric)))[0]
+}
+
+/** For a terminal: in columns. */
+export function columns([head, ...rows]: readonly [Row, ...Row[]]): string {
+  const widths = head.map((_, index) =>
+    Math.max(...[head, ...rows].map((row) => row[index]?.length ?? 0)),
+  )
+  const line = (row: Row) =>
+    row
+      .map((cell, index) => cell[index === 0 ? 'padEnd' : 'padStart'](widths[index] ?? 0))
+      .join('  ')
+  return [line(head), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)].join(
+    '\n',
+  )
+}
