@@ -4,6 +4,10 @@ import type { Place } from './place.js'
 let abort: (lock: Lock, reason: MutexError) => void
 let placesOf: (lock: Lock) => readonly Place[]
 let releaseBy: (lock: Lock) => Promise<void> | undefined
+let tellOver: (lock: Lock, over: Over) => void
+
+/** Hears at once that a hold ends: by a release under way, or by a loss, which rejects. */
+type Over = (end: Promise<void>) => void
 
 /**
  * A lock that is held, on one key or on several.
@@ -21,11 +25,16 @@ export class Lock implements AsyncDisposable {
   #release: Promise<void> | undefined
   #reason: MutexError | undefined
   #controller: AbortController | undefined
+  #over: Over | undefined
 
   static {
     abort = (lock, reason) => lock.#abort(reason)
     placesOf = (lock) => lock.#places
     releaseBy = (lock) => lock.#release
+    tellOver = (lock, over) => {
+      lock.#over = over
+      lock.#watchLoss()
+    }
   }
 
   /** @internal Locks come from a mutex. */
@@ -74,10 +83,7 @@ export class Lock implements AsyncDisposable {
   get signal(): AbortSignal {
     if (!this.#controller) {
       this.#controller = new AbortController()
-      for (const place of this.#places) {
-        place.onLost = (reason) => this.#abort(reason)
-        if (place.ended) this.#abort(place.ended)
-      }
+      this.#watchLoss()
       if (this.#reason) this.#controller.abort(this.#reason)
     }
     // A stalled event loop has not run the timer yet that would have told.
@@ -88,6 +94,18 @@ export class Lock implements AsyncDisposable {
   #abort(reason: MutexError): void {
     this.#reason ??= reason
     this.#controller?.abort(this.#reason)
+  }
+
+  #watchLoss(): void {
+    for (const place of this.#places) {
+      place.onLost = (reason) => this.#lost(reason)
+      if (place.ended) this.#lost(place.ended)
+    }
+  }
+
+  #lost(reason: MutexError): void {
+    this.#over?.(handled(Promise.reject(reason)))
+    this.#abort(reason)
   }
 
   /**
@@ -107,11 +125,14 @@ export class Lock implements AsyncDisposable {
     const releases = this.#places.map((place) => place.line.finish(place))
     if (releases.every((release) => release === true)) {
       this.#released = true
-      return Promise.resolve()
+      const released = Promise.resolve()
+      this.#over?.(released)
+      return released
     }
     const key = this.#places[0]?.want.key
     this.#released = true
     this.#release = handled(this.#outcome(releases, key))
+    this.#over?.(this.#release)
     return this.#release
   }
 
@@ -155,6 +176,11 @@ export function abortSignal(lock: Lock, reason: MutexError): void {
 /** The release of a lock that has been released, if the store had to be asked. */
 export function releaseOf(lock: Lock): Promise<void> | undefined {
   return releaseBy(lock)
+}
+
+/** Tells `over` when the lock is released or lost, whatever comes first, and of what comes after. */
+export function whenOver(lock: Lock, over: (end: Promise<void>) => void): void {
+  tellOver(lock, over)
 }
 
 /** Is it held still: neither released nor lost, by the clock either? */

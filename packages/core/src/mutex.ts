@@ -14,6 +14,7 @@ import {
 } from './options.js'
 import { Place, type Want } from './place.js'
 import type { Store } from './stores/store.js'
+import { isTraced, traced } from './tracing.js'
 
 /** What one acquisition may set for itself. */
 export interface AcquireOptions extends Pick<MutexOptions, 'blocking' | 'blockTime'> {
@@ -194,6 +195,15 @@ export class Mutex implements AsyncDisposable {
   }
 
   #acquire(
+    key: string | readonly string[],
+    policy: Policy,
+    signal: AbortSignal | Caller | undefined,
+  ): Promise<Lock> {
+    if (!isTraced()) return this.#get(key, policy, signal)
+    return traced(this, key, policy.blocking, () => this.#get(key, policy, signal))
+  }
+
+  #get(
     key: string | readonly string[],
     policy: Policy,
     signal: AbortSignal | Caller | undefined,
