@@ -16,7 +16,7 @@ for (const client of redisClients) {
   let redis: Redis | undefined
   const outside: Required<Outside> = {
     steal: (prefix, key) => outsider().del(prefix + key),
-    queued: (prefix, key) => outsider().zcard(namesOf(prefix + key, '')[1]),
+    queued: (prefix, key) => outsider().zcard(namesOf(prefix + key, '').queue),
     async leftovers(prefix) {
       const names = await outsider().keys(`*${prefix}*`)
       return names.filter((name) => !name.startsWith('redismutex:fence:'))

@@ -120,6 +120,7 @@ describe('a key', () => {
     `sha256:${'0'.repeat(64)}`,
     'redismutex:',
     'redismutex:queue:{mutex:a}',
+    'redismutex:fence',
     'redismutex:fence:{mutex:a}',
     'redismutex:inbox:x',
     'mutex:a',

@@ -1,10 +1,30 @@
 import { randomBytes } from 'node:crypto'
+import { expect } from 'chai'
 import type { Redis } from 'ioredis'
-import { type Names, namesOf } from '../../packages/core/src/stores/redis/names.js'
-import { run, type Verb } from '../../packages/core/src/stores/redis/scripts.js'
+import { fenceOf, type Names, namesOf } from '../../packages/core/src/stores/redis/names.js'
+import { scripts, type Verb } from '../../packages/core/src/stores/redis/scripts.js'
 import { freshKey } from '../support/redis.js'
 
-export type Reply = (number | string)[]
+type Answer = number | string | readonly Answer[]
+
+/** What an ask was answered with, whichever of its short forms the script chose. */
+export interface Asked {
+  readonly verdict: 'granted' | 'queued' | 'refused' | 'failed'
+  /** Of a grant. */
+  readonly token: number
+  readonly others: number
+  /** Of what was not granted: how long the holder has left, in ms. */
+  readonly left: number
+  readonly message: string
+}
+
+/** What a release was answered with. */
+export interface Released {
+  /** Was it held to the end? */
+  readonly kept: boolean
+  /** What became of the heir. */
+  readonly heir: Asked | undefined
+}
 
 /** A process as Redis sees it: an instance with numbered owner values, and an inbox. */
 export class Peer {
@@ -52,39 +72,49 @@ export class Mutexlike {
   constructor(readonly redis: Redis) {}
 
   get lock(): string {
-    return this.names[0]
+    return this.names.lock
   }
   get queue(): string {
-    return this.names[1]
+    return this.names.queue
   }
   get fence(): string {
-    return this.names[2]
+    return fenceOf(this.names, true)
   }
 
-  async #one(verb: Verb, args: string[]): Promise<Reply> {
-    const [reply] = (await run(this.redis, verb, this.names, args)) as Reply[]
-    return reply!
+  async #one(verb: Verb, ...args: string[]): Promise<Answer> {
+    const [answer] = await run(this.redis, verb, [this.names], args)
+    return answer!
   }
 
-  acquire(owner: string, terms: Terms = {}): Promise<Reply> {
-    return this.#one('acquire', [...ask(owner, terms), '1'])
+  async acquire(owner: string, terms: Terms = {}): Promise<Asked> {
+    return asked(await this.#one('acquire', owner, lease(terms), waiting(terms)))
   }
 
-  try(owner: string, terms: Terms = {}): Promise<Reply> {
-    return this.#one('acquire', [...ask(owner, terms), '0'])
+  async try(owner: string, terms: Terms = {}): Promise<Asked> {
+    return asked(await this.#one('acquire', owner, lease(terms), ''))
   }
 
-  release(owner: string, token: number | string, heir?: string, terms: Terms = {}): Promise<Reply> {
-    const next = heir === undefined ? ['', '', '', '', ''] : ask(heir, terms)
-    return this.#one('release', [owner, tail(terms), String(token), ...next])
+  async release(
+    owner: string,
+    token: number | undefined = undefined,
+    heir?: string,
+    terms: Terms = {},
+  ): Promise<Released> {
+    const next = heir === undefined ? '' : `${heir}|${lease(terms)}|${waiting(terms)}`
+    const answer = await this.#one('release', owner, stay(terms), String(token ?? ''), next)
+    const [kept, got] = Array.isArray(answer) ? answer : [answer, undefined]
+    expect(kept).to.be.oneOf([0, 1])
+    return { kept: kept === 1, heir: got === undefined ? undefined : asked(got) }
   }
 
-  renew(owner: string, ms: number, token: number | string = 0): Promise<Reply> {
-    return this.#one('renew', [owner, String(ms), String(token)])
+  /** Gives 0: lost, 1: nobody else waits, 2: others wait. */
+  async renew(owner: string, ms: number, token: number | undefined = undefined): Promise<Answer> {
+    return this.#one('renew', owner, String(ms), String(token ?? ''))
   }
 
-  cancel(owner: string, terms: Terms = {}): Promise<Reply> {
-    return this.#one('cancel', [owner, tail(terms)])
+  /** Gives whether it was held, and has been passed on. */
+  async cancel(owner: string, terms: Terms = {}): Promise<boolean> {
+    return (await this.#one('cancel', owner, stay(terms))) === 1
   }
 
   /** Who is in the queue, oldest first. */
@@ -94,11 +124,31 @@ export class Mutexlike {
   }
 }
 
-export function ask(owner: string, terms: Terms): string[] {
-  const { waited = 0, lease = 5000, keep = 20_000 } = terms
-  return [owner, tail(terms), String(waited * 1000), String(lease), String(keep)]
+/** Runs a script over several mutexes, which share the fence of the first. */
+export async function run(
+  redis: Redis,
+  verb: Verb,
+  mutexes: readonly Names[],
+  args: readonly string[],
+): Promise<Answer[]> {
+  const keys = [fenceOf(mutexes[0]!, true), ...mutexes.flatMap(({ lock, queue }) => [lock, queue])]
+  return (await redis.eval(scripts[verb].text, keys.length, ...keys, ...args)) as Answer[]
 }
 
-function tail({ claim = 1000, blockTime = 10_000 }: Terms): string {
-  return `|${claim}|${blockTime}`
+export function asked(answer: Answer): Asked {
+  const [first, second = 0] = Array.isArray(answer) ? answer : [answer]
+  const none = { token: 0, others: 0, left: 0, message: '' }
+  if (Number(first) > 1) {
+    return { ...none, verdict: 'granted', token: Number(first), others: Number(second) }
+  }
+  if (first === -2) return { ...none, verdict: 'failed', message: String(second) }
+  expect(first).to.be.oneOf([0, -1])
+  return { ...none, verdict: first === 0 ? 'queued' : 'refused', left: Number(second) }
 }
+
+export const lease = ({ lease = 5000 }: Terms): string => String(lease)
+
+const stay = ({ claim = 1000, blockTime = 10_000 }: Terms): string => `${claim}|${blockTime}`
+
+export const waiting = (terms: Terms): string =>
+  `${stay(terms)}|${(terms.waited ?? 0) * 1000}|${terms.keep ?? 20_000}`

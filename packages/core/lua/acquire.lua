@@ -1,11 +1,9 @@
 -- Asks for locks.
 --
--- KEYS, for each item: lock, queue, fence
--- ARGV, for each item: owner, tail, waited, lease, keep, wait (see `ask`)
--- Gives, for each item:
---   {1, first token, last token, others waiting}   granted, for the whole lease
---   {0, ms}         queued; the holder has ms left (-1: for ever)
---   {-1, ms}        a try, refused; the same
---   {-2, message}   failed
+-- KEYS: fence; for each item: lock, queue
+-- ARGV, for each item: owner, lease in ms, terms
+-- Gives for each item what `ask` gives, or {-2, message} if it failed
 
-return each(6, ask)
+return each(3, function(lock, queue, a)
+  return ask(lock, queue, ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
+end)

@@ -1,126 +1,136 @@
 -- What the four scripts share; each of them is loaded with this in front.
 --
--- Of each mutex there are, in one Cluster slot:
+-- KEYS[1] is the fence; then come, for each item, a lock and its queue.
 --   lock   string      the owner, expiring with its lease
 --   queue  sorted set  an entry for each process that waits; score: when its oldest waiter began to
 --                      wait, in microseconds on this server's clock
---   fence  string      '<last token reserved>|<last owner that released>', short-lived
+--   fence  string      the highest fencing token so far: of all locks on a server, or on a Cluster of
+--                      this one; short-lived
 --
--- An owner is '<instance>|<n>', an entry '<owner>|<claim>|<patience>': for how long (ms) a grant
--- holds until its owner has confirmed it by a renewal, and for how long (ms) the waiter waits in all
--- (0: for ever). Each process listens on one channel, 'redismutex:inbox:<instance>'.
+-- An owner is '<instance>|<n>', an entry '<owner>|<stay>', a stay '<claim>|<patience>': for how long
+-- (ms) a grant holds until its owner has confirmed it by a renewal, and for how long (ms) the waiter
+-- waits in all (0: for ever). Terms are '<stay>|<waited>|<keep>': for how long the waiter has waited
+-- already, in microseconds, and how long the queue must be kept for it, in ms; or '' for a try.
+-- Each process listens on one channel, 'redismutex:inbox:<instance>'.
 
-local BLOCK = 1000          -- tokens reserved at a time, for hand-overs inside a process
-local FENCE_MS = 10000      -- how long a fence outlives its lock
+local FENCE_MS = 10000      -- how long the fence outlives the last token
 
--- Read once: all items of a call happen at the same time.
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local call, match = redis.call, string.match
+
+-- All items of a call happen at the same time, which is asked for if any needs it.
+local time
+local function now()
+  if not time then
+    local clock = call('TIME')
+    time = clock[1] * 1000000 + clock[2]
+  end
+  return time
+end
 
 local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- Fencing tokens are the time in microseconds, or more where that would not rise: in one call, or
+-- when the clock has been put back. The fence is read and written once a call.
+local highest, risen
+local function raise(token)
+  highest = highest or tonumber(call('GET', KEYS[1])) or 0
+  if token <= highest then return false end
+  highest, risen = token, true
+  return true
+end
+
+local function next_token()
+  if not raise(now()) then raise(highest + 1) end
+  return highest
+end
+
 -- Tells a process something, if the owner is of this library's making. A server that refuses
 -- PUBLISH only makes everybody poll.
 local function tell(owner, message)
-  local instance, n = string.match(owner, '^([%w_-]+)|(%d+)$')
+  local instance, n = match(owner, '^([%w_-]+)|(%d+)$')
   if instance and #instance == 22 then
     redis.pcall('PUBLISH', 'redismutex:inbox:' .. instance, message .. '|' .. n)
   end
 end
 
-local function last_of(fence)
-  local last, releaser = string.match(redis.call('GET', fence) or '', '^(%d+)|(.*)$')
-  return tonumber(last or 0), releaser or ''
-end
-
--- Reserves tokens that are higher than all before, and gives the first and the last of them. Made from the clock,
--- they go on rising when the fence has expired or the data are gone.
-local function reserve(fence, ms)
-  local last, releaser = last_of(fence)
-  local first = math.max(last + 1, now)
-  last = whole(first + BLOCK - 1)
-  redis.call('SET', fence, last .. '|' .. releaser, 'PX', ms + FENCE_MS)
-  return whole(first), last
+local function enter(queue, owner, terms)
+  local stay, waited, keep = match(terms, '^(%d+|%d+)|(%d+)|(%d+)$')
+  call('ZADD', queue, now() - waited, owner .. '|' .. stay)
+  if call('PTTL', queue) < tonumber(keep) then call('PEXPIRE', queue, keep) end
 end
 
 -- The first in the queue who is still waiting, or nothing. The others are removed.
 local function head(queue)
   while true do
-    local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+    local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
     local entry, since = first[1], tonumber(first[2])
     if not entry then return nil end
-    local owner, claim, patience = string.match(entry, '^(.+)|(%d+)|(%d+)$')
-    if owner and (patience == '0' or since + patience * 1000 > now) then
+    local owner, claim, patience = match(entry, '^(.+)|(%d+)|(%d+)$')
+    if owner and (patience == '0' or since + patience * 1000 > now()) then
       return { entry = entry, owner = owner, claim = tonumber(claim), since = since }
     end
-    redis.call('ZREM', queue, entry)
+    call('ZREM', queue, entry)
   end
 end
 
--- Gives the free lock to the owner, who hears of it by this reply.
-local function grant(lock, fence, owner, lease, others)
-  local first, last = reserve(fence, lease)
-  redis.call('SET', lock, owner, 'PX', lease)
-  return { 1, first, last, others }
+-- Gives a lock to the head of its queue, who hears of it by a push:
+-- 'grant|<token>|<others waiting>|<age of the head in microseconds>|<n>'.
+local function give(lock, queue, waiter)
+  local token = next_token()
+  call('SET', lock, waiter.owner, 'PX', waiter.claim)
+  call('ZREM', queue, waiter.entry)
+  local others, age = call('ZCARD', queue), whole(now() - waiter.since)
+  tell(waiter.owner, table.concat({ 'grant', whole(token), others, age }, '|'))
 end
 
--- Gives the free lock to the head of the queue, who hears of it by a push: 'grant|<first
--- token>|<last token>|<others waiting>|<age of the head in microseconds>|<n>'.
-local function promote(lock, queue, fence)
+-- Gives a free lock to whoever has waited longest, if anybody waits.
+local function promote(lock, queue)
   local waiter = head(queue)
-  if not waiter then return end
-  local first, last = reserve(fence, waiter.claim)
-  redis.call('SET', lock, waiter.owner, 'PX', waiter.claim)
-  redis.call('ZREM', queue, waiter.entry)
-  local others, age = redis.call('ZCARD', queue), whole(now - waiter.since)
-  tell(waiter.owner, table.concat({ 'grant', first, last, others, age }, '|'))
+  if waiter then give(lock, queue, waiter) end
 end
 
--- One ask for the lock, by an owner that may have asked before: a command may come twice.
---   owner, tail  the entry is owner .. tail
---   waited       for how long the waiter has waited already, in microseconds
---   lease        in ms
---   keep         how long the queue must be kept for this waiter, in ms
---   wait         '1': enter the queue if it is not free; '0': a try
--- Gives {1, first token, last token, others waiting} granted; {0, ms} queued; {-1, ms} refused; ms being what
--- the holder has left (-1: for ever).
-local function ask(lock, queue, fence, owner, tail, waited, lease, keep, wait)
-  lease = tonumber(lease)
-  local holder = redis.call('GET', lock)
-  if holder == owner then
-    -- Granted before. The asker counts the lease from when it asked last, so it must be as long.
-    redis.call('PEXPIRE', lock, math.max(lease, redis.call('PTTL', lock)))
-    redis.call('ZREM', queue, owner .. tail)
-    local first, last = reserve(fence, lease)
-    return { 1, first, last, redis.call('ZCARD', queue) }
-  end
-  if not holder and not head(queue) then return grant(lock, fence, owner, lease, 0) end
-  if wait == '1' then
-    redis.call('ZADD', queue, whole(now - waited), owner .. tail)
-    if redis.call('PTTL', queue) < tonumber(keep) then redis.call('PEXPIRE', queue, keep) end
-  end
-  if holder then
-    if wait == '1' then tell(holder, 'contended') end
-  elseif head(queue).owner == owner then
-    redis.call('ZREM', queue, owner .. tail)
-    return grant(lock, fence, owner, lease, redis.call('ZCARD', queue))
+-- One ask for the lock, by an owner that may have asked before: a command may come twice. Gives
+--   token             granted for the whole lease; nobody else waits
+--   {token, others}   granted; so many others wait
+--   {0, ms}           queued; the holder has ms left (-1: for ever)
+--   {-1, ms}          a try, refused; the same
+local function ask(lock, queue, owner, lease, terms)
+  if call('SET', lock, owner, 'NX', 'PX', lease) then
+    if call('EXISTS', queue) == 0 then return next_token() end
+    -- It was free with others in the queue: its holder vanished. Whoever has waited longest is next.
+    if terms ~= '' then enter(queue, owner, terms) end
+    local first = head(queue)
+    if first and first.owner ~= owner then
+      give(lock, queue, first)
+    else
+      if first then call('ZREM', queue, first.entry) end
+      return { next_token(), call('ZCARD', queue) }
+    end
   else
-    -- Free: its holder vanished. Whoever has waited longest is next, and is not the one who asks.
-    promote(lock, queue, fence)
+    local holder = call('GET', lock)
+    if holder == owner then
+      -- Granted before. The asker counts the lease from when it asked last, so it must be as long.
+      call('PEXPIRE', lock, math.max(tonumber(lease), call('PTTL', lock)))
+      if terms ~= '' then call('ZREM', queue, owner .. '|' .. match(terms, '^%d+|%d+')) end
+      return { next_token(), call('ZCARD', queue) }
+    end
+    if terms ~= '' then
+      enter(queue, owner, terms)
+      tell(holder, 'contended')
+    end
   end
-  return { wait == '1' and 0 or -1, redis.call('PTTL', lock) }
+  return { terms == '' and -1 or 0, call('PTTL', lock) }
 end
 
--- Calls verb(lock, queue, fence, arguments…) for each item: three keys and `arity` arguments each.
+-- Calls verb(lock, queue, a) for each item, whose arguments are ARGV[a + 1] to ARGV[a + arity].
 -- What one item fails with is its own result, {-2, message}: Redis takes nothing back, so the others
 -- must be done and told.
 local function each(arity, verb)
   local results = {}
-  for item = 1, #KEYS / 3 do
-    local k, a = item * 3 - 2, (item - 1) * arity
-    local ok, result = pcall(verb, KEYS[k], KEYS[k + 1], KEYS[k + 2], unpack(ARGV, a + 1, a + arity))
+  for item = 1, (#KEYS - 1) / 2 do
+    local ok, result = pcall(verb, KEYS[item * 2], KEYS[item * 2 + 1], (item - 1) * arity)
     if not ok then
       local message = type(result) == 'table' and result.err or tostring(result)
       -- Nothing can have been written: as an error of the whole call, the client sees it too, and may
@@ -130,6 +140,7 @@ local function each(arity, verb)
     end
     results[item] = result
   end
+  if risen then redis.pcall('SET', KEYS[1], whole(highest), 'PX', FENCE_MS) end
   return results
 end
 

@@ -38,6 +38,8 @@ export class Line implements Asker, Leased, Steward {
   readonly #waiting = new Fifo<Place>()
   /** Asked of the store for the first in line; ends when that one leaves. */
   #asked: Tenure | undefined
+  /** Has the store told those who wait now that they have to? */
+  #answered = false
   held: Tenure | undefined
   holder: Place | undefined
 
@@ -59,7 +61,7 @@ export class Line implements Asker, Leased, Steward {
       return
     }
     // The first in line does not wait before the store has said that it has to.
-    const trying = this.#asked && !this.#asked.answered ? 1 : 0
+    const trying = this.#asked && !this.#answered ? 1 : 0
     if (this.#waiting.size - trying >= policy.maxWaiting) {
       place.refuse(
         new MutexQueueFullError(
@@ -72,7 +74,10 @@ export class Line implements Asker, Leased, Steward {
     this.#waiting.push(place)
     if (taken) this.around.store.listen()
     else this.#ask()
-    if (place.state === 'new') place.wait()
+    if (place.state !== 'new') return
+    place.wait()
+    // The first is timed by the store until that tells it to wait: most need no timer of their own.
+    if (taken || place.want.blockTime < policy.storeTimeout) place.time()
   }
 
   /** A waiting place gives up. */
@@ -85,7 +90,7 @@ export class Line implements Asker, Leased, Steward {
     if (!asked) return
     // What was asked for carries the age and patience of the one who left.
     this.#asked = undefined
-    this.#ask(asked.answered)
+    this.#ask(this.#answered)
     this.around.store.cancel(asked)
   }
 
@@ -93,7 +98,7 @@ export class Line implements Asker, Leased, Steward {
   timeUp(place: Place): MutexError {
     const { key, policy, blockTime } = place.want
     // Of several keys, the earlier ones may have left no time for an answer.
-    if (this.#asked && !this.#asked.answered && blockTime === policy.blockTime) {
+    if (this.#asked && !this.#answered && blockTime === policy.blockTime) {
       return new MutexStoreError(`the store did not answer within blockTime (${blockTime} ms)`, {
         key,
       })
@@ -121,8 +126,13 @@ export class Line implements Asker, Leased, Steward {
     const { policy, blockTime } = first.want
     const wish = { name: this.name, since: first.since, blockTime, policy }
     this.#asked = this.around.store.tenure(this, wish)
-    this.#asked.answered = answered
+    this.#answered = answered
     return this.#asked
+  }
+
+  queued(_tenure: Tenure): void {
+    this.#answered = true
+    this.#waiting.first?.time()
   }
 
   granted(tenure: Tenure): void {
@@ -206,7 +216,8 @@ export class Line implements Asker, Leased, Steward {
   /** Nobody holds the tenure: who is next? */
   #advance(tenure: Tenure, at: number): Promise<boolean> | boolean {
     if (!this.#waiting.first || !this.#mayPassOn(tenure, at)) return this.#giveBack(tenure)
-    if (this.around.pace.spent(at)) {
+    const spare = tenure.token === null || tenure.token < tenure.lastToken(at)
+    if (!spare || this.around.pace.spent(at)) {
       setImmediate(() => {
         if (this.held === tenure && !this.holder) unheard(this.#advance(tenure, now()))
       })
@@ -219,7 +230,6 @@ export class Line implements Asker, Leased, Steward {
 
   #mayPassOn(tenure: Tenure, at: number): boolean {
     if (at >= tenure.deadline) return false
-    if (tenure.token !== null && tenure.token >= tenure.lastToken) return false
     if (tenure.contended) return at - tenure.since < SLICE
     return tenure.heard >= this.around.store.listeningSince || at - tenure.heard < WORD
   }

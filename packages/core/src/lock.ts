@@ -123,28 +123,32 @@ export class Lock implements AsyncDisposable {
       return handled(Promise.reject(new MutexUnlockError('the lock has been released already')))
     }
     const releases = this.#places.map((place) => place.line.finish(place))
-    if (releases.every((release) => release === true)) {
-      this.#released = true
-      const released = Promise.resolve()
-      this.#over?.(released)
-      return released
-    }
+    const isDone = releases.every((release) => release === true)
     const key = this.#places[0]?.want.key
     this.#released = true
-    this.#release = handled(this.#outcome(releases, key))
-    this.#over?.(this.#release)
-    return this.#release
+    const released = isDone ? Promise.resolve() : this.#outcome(releases, key)
+    if (!isDone) this.#release = released
+    this.#over?.(released)
+    return released
   }
 
-  async #outcome(releases: (Promise<boolean> | boolean)[], key: string | undefined): Promise<void> {
-    const results = await Promise.allSettled(releases)
-    for (const result of results) if (result.status === 'rejected') throw result.reason
-    if (results.every((result) => result.status === 'fulfilled' && result.value)) return
-    const cause = this.#places.find((place) => place.ended)?.ended
-    throw new MutexUnlockError(
-      cause?.message ?? 'the lock is not ours any more: it expired, or somebody else has it',
-      cause ? { key, cause } : { key },
-    )
+  #outcome(releases: (Promise<boolean> | boolean)[], key: string | undefined): Promise<void> {
+    const kept = releases.length === 1 ? Promise.resolve(releases[0]) : allKept(releases)
+    const fail = (error: unknown): never => {
+      void handled(outcome)
+      throw error
+    }
+    const outcome: Promise<void> = kept.then((kept) => {
+      if (kept) return
+      const cause = this.#places.find((place) => place.ended)?.ended
+      fail(
+        new MutexUnlockError(
+          cause?.message ?? 'the lock is not ours any more: it expired, or somebody else has it',
+          cause ? { key, cause } : { key },
+        ),
+      )
+    }, fail)
+    return outcome
   }
 
   /**
@@ -160,6 +164,13 @@ export class Lock implements AsyncDisposable {
 function tokenOf(place: Place | undefined): string | null {
   const token = place?.token ?? null
   return token === null ? null : String(token)
+}
+
+/** Were all kept to the end? Rejects only when all are known. */
+async function allKept(releases: (Promise<boolean> | boolean)[]): Promise<boolean> {
+  const results = await Promise.allSettled(releases)
+  for (const result of results) if (result.status === 'rejected') throw result.reason
+  return results.every((result) => result.status === 'fulfilled' && result.value)
 }
 
 /** A promise whose rejection does no harm when nobody waits for it. */

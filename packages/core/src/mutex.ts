@@ -209,9 +209,13 @@ export class Mutex implements AsyncDisposable {
     signal: AbortSignal | Caller | undefined,
   ): Promise<Lock> {
     if (typeof key !== 'string') return this.#acquireAll(key, policy, signal)
-    return this.#take(key, this.#nameOf(key), policy, policy.blockTime, policy.expiry, signal).then(
-      (place) => new Lock([place], place.waited),
-    )
+    const name = this.#nameOf(key)
+    const { blockTime, expiry } = policy
+    const member = this.#member
+    return new Promise((resolve, refused) => {
+      const granted = (place: Place) => resolve(new Lock([place], place.waited))
+      this.#take(name, { key, policy, member, blockTime, expiry, signal, granted, refused })
+    })
   }
 
   async #acquireAll(
@@ -224,6 +228,7 @@ export class Mutex implements AsyncDisposable {
         `key must be a string or a non-empty array of strings, got ${kindOf(keys)}`,
       )
     }
+    const member = this.#member
     const began = now()
     // Names, not keys, decide what is the same lock and who comes first.
     const byName = new Map<string, string>()
@@ -237,7 +242,20 @@ export class Mutex implements AsyncDisposable {
         const key = byName.get(name) as string
         const spent = held.size === 0 ? 0 : now() - began
         const rest = Math.max(1, policy.blockTime - spent)
-        held.set(name, await this.#take(key, name, policy, rest, Number.POSITIVE_INFINITY, signal))
+        const place = await new Promise<Place>((granted, refused) => {
+          const expiry = Number.POSITIVE_INFINITY
+          this.#take(name, {
+            key,
+            policy,
+            member,
+            blockTime: rest,
+            expiry,
+            signal,
+            granted,
+            refused,
+          })
+        })
+        held.set(name, place)
       }
       const until = now() + policy.expiry
       for (const place of held.values()) {
@@ -256,22 +274,11 @@ export class Mutex implements AsyncDisposable {
     return new Lock(places, now() - began)
   }
 
-  #take(
-    key: string,
-    name: string,
-    policy: Policy,
-    blockTime: number,
-    expiry: number,
-    signal: AbortSignal | Caller | undefined,
-  ): Promise<Place> {
-    const member = this.#member
-    return new Promise((granted, refused) => {
-      if (member.closed) throw closed(key)
-      signal?.throwIfAborted()
-      const want: Want = { key, policy, member, blockTime, expiry, signal, granted, refused }
-      const line = this.#core.line(name)
-      line.join(new Place(line, want))
-    })
+  #take(name: string, want: Want): void {
+    if (want.member.closed) throw closed(want.key)
+    want.signal?.throwIfAborted()
+    const line = this.#core.line(name)
+    line.join(new Place(line, want))
   }
 
   #nameOf(key: unknown): string {

@@ -59,13 +59,20 @@ export class Place implements Link<Place>, Abortable {
     readonly want: Want,
   ) {}
 
-  /** It has to wait: bounded by `blockTime` and the caller's own signal. */
+  /** It has to wait, until its caller's own signal aborts. */
   wait(): void {
-    const { member, signal, blockTime } = this.want
+    const { member, signal } = this.want
     this.state = 'waiting'
     member.waiting++
     if (signal) callerOf(signal).add(this)
-    if (blockTime !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(timeUp, blockTime, this)
+  }
+
+  /** From now on it is seen to that it does not wait longer than `blockTime`. */
+  time(): void {
+    const { blockTime } = this.want
+    if (this.#timer || blockTime === Number.POSITIVE_INFINITY) return
+    const rest = Math.max(0, this.since + blockTime - now())
+    this.#timer = setTimeout(timeUp, Math.ceil(rest), this)
   }
 
   #stopWaiting(): void {

@@ -1,7 +1,11 @@
 import { Mutex } from './mutex.js'
 import { assertOptions, type MutexOptions, mutexOptionNames } from './options.js'
 import type { RedisClient } from './stores/redis/client.js'
-import { type RedisStoreOptions, redisStore, redisStoreOptionNames } from './stores/redis/store.js'
+import {
+  type RedisStoreOptions,
+  redisStore,
+  redisStoreOptionNames,
+} from './stores/redis/redis-store.js'
 
 /** The options of a mutex and of its store together. */
 export interface RedisMutexOptions extends MutexOptions, RedisStoreOptions {}

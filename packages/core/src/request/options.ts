@@ -2,7 +2,7 @@ import { Mutex } from '../mutex.js'
 import { assertOptions, type MutexOptions, mutexOptionNames, shown } from '../options.js'
 import { embeddedStore } from '../stores/memory.js'
 import type { RedisClient } from '../stores/redis/client.js'
-import { redisStore } from '../stores/redis/store.js'
+import { redisStore } from '../stores/redis/redis-store.js'
 import type { Store } from '../stores/store.js'
 import type { KeyFrom } from './key.js'
 

@@ -3,9 +3,6 @@ import { type Asker, type Store, Tenure, type Wish } from './store.js'
 
 class MemoryTenure extends Tenure {}
 
-/** Hand-overs per grant are not bounded here: nobody else makes tokens. */
-const ALL_TOKENS = Number.MAX_SAFE_INTEGER
-
 /**
  * A store inside this process, for one server or for development.
  *
@@ -43,9 +40,7 @@ export function memoryStore(): Store {
   function grant(tenure: Tenure): void {
     const at = now()
     lastToken = Math.max(lastToken + 1, Math.floor((performance.timeOrigin + at) * 1000))
-    tenure.answered = true
     tenure.token = lastToken
-    tenure.lastToken = ALL_TOKENS
     tenure.deadline = Number.POSITIVE_INFINITY
     tenure.heard = at
     tenure.asker.granted(tenure)

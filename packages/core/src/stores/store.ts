@@ -4,11 +4,14 @@ import type { Policy } from '../options.js'
 
 /**
  * Who asks a store for a lock: the line of one key in this process.
- * A store tells it one of the three, once for each `acquire`, and nothing after `cancel`.
+ * A store tells it that the lock is granted, refused or that asking failed, once for each `acquire`,
+ * and nothing after `cancel`.
  */
 export interface Asker {
   /** The tenure is held until its `deadline`. */
   granted(tenure: Tenure): void
+  /** The key is taken: the store has told the first in line to wait. It may say so again. */
+  queued(tenure: Tenure): void
   /** A try found the key taken. */
   refused(tenure: Tenure): void
   /** The store could not be asked. `asked`: when the command that failed was sent. */
@@ -34,15 +37,12 @@ export interface Wish {
  * (`contended`) and answers to `renew`.
  */
 export abstract class Tenure {
-  /** Has the store told those who wait that they have to? */
-  answered = false
   /** When it ends if it is not renewed, on this process's clock. */
   deadline = 0
   /** Since when it is held. */
   since = 0
-  /** The fencing token used last, and the last one reserved; null where a store has none. */
+  /** The fencing token used last; null where a store has none. */
   token: number | null = null
-  lastToken = 0
   /** Do other processes wait for the key? */
   contended = false
   /** As of when `contended` was known. */
@@ -62,6 +62,11 @@ export abstract class Tenure {
     /** What the store holds for this tenure. */
     readonly owner: string,
   ) {}
+
+  /** The highest token that may be in use `at` a time, so that the store's next one is higher. */
+  lastToken(_at: number): number {
+    return Number.MAX_SAFE_INTEGER
+  }
 }
 
 /** When it is over for the present holder, on this process's clock. */
@@ -104,7 +109,7 @@ export interface Store {
    */
   release(tenure: Tenure, next?: Tenure): Promise<boolean>
   /**
-   * Makes the lease last `ms` from now, if that is later than it does, and reserves tokens.
+   * Makes the lease last `ms` from now, if that is later than it does.
    * @returns whether it was still ours
    * @throws MutexStoreError when that can't be known
    */

@@ -20,6 +20,8 @@ export class Bid extends Tenure {
   poll: NodeJS.Timeout | undefined
   /** Have others been heard of since the last command was sent? Its reply may be older. */
   told = false
+  /** The fencing token it was granted with. */
+  first = 0
 
   constructor(
     asker: Asker,
@@ -31,24 +33,29 @@ export class Bid extends Tenure {
     super(asker, wish, `${instance}|${n}`)
   }
 
-  /** With the owner in front, the entry in Redis's queue. */
-  get tail(): string {
-    const { blockTime, policy } = this.wish
-    return `|${claimOf(policy)}|${blockTime === Number.POSITIVE_INFINITY ? 0 : Math.ceil(blockTime)}`
+  /** Redis makes tokens of its time in microseconds: as long as fewer are used, its next is higher. */
+  override lastToken(at: number): number {
+    return this.first + Math.floor((at - this.since) * 990)
   }
 
-  /** An ask's arguments: owner, tail, waited, lease, keep. */
-  get ask(): string[] {
+  /** The token to tell Redis of, if it does not know it. */
+  get used(): string {
+    return this.token === this.first ? '' : String(this.token)
+  }
+
+  /** With the owner in front, the entry in Redis's queue. */
+  get stay(): string {
+    const { blockTime, policy } = this.wish
+    return `${claimOf(policy)}|${blockTime === Number.POSITIVE_INFINITY ? 0 : Math.ceil(blockTime)}`
+  }
+
+  /** On what terms it waits; '' if it does not. */
+  get terms(): string {
     const { since, blockTime, policy } = this.wish
+    if (!policy.blocking) return ''
     const waited = Math.max(0, now() - since)
     // A living waiter asks again after `delay`; the queue need not outlast dead ones for long.
     const keep = Math.min(blockTime, Math.max(10_000, 4 * policy.delay)) + 1000
-    return [
-      this.owner,
-      this.tail,
-      String(Math.round(waited * 1000)),
-      String(Math.ceil(policy.lease)),
-      String(Math.ceil(keep)),
-    ]
+    return `${this.stay}|${Math.round(waited * 1000)}|${Math.ceil(keep)}`
   }
 }

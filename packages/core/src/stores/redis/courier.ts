@@ -1,22 +1,33 @@
 import { now } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import type { RedisClient } from './client.js'
-import type { Names } from './names.js'
-import { run, type Verb } from './scripts.js'
+import { fenceOf, type Names } from './names.js'
+import { type Script, scripts, type Verb } from './scripts.js'
 
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
 const MOST = 128
 
+/** What a node of a Cluster, or what stands before one, says of a call that it has not begun. */
+const isAcrossSlots = (error: unknown): boolean =>
+  error instanceof Error && error.message.startsWith('CROSSSLOT')
+
+const isUnknownScript = (error: unknown): boolean =>
+  error instanceof Error && error.message.startsWith('NOSCRIPT')
+
+/** How far apart looks at the clock are while calls go unanswered, in ms. */
+const LOOK = 10
+
 /** What a script gives for one item. */
-export type Reply = readonly (number | string)[]
+export type Answer = number | string | readonly Answer[]
 
 /** One item of a call. Exactly one of `answered` and `failed` is called, once. */
 export interface Errand {
   readonly names: Names
-  readonly args: readonly string[]
   /** How long an answer may take, in ms. */
   readonly timeout: number
-  answered(reply: Reply): void
+  /** Adds its arguments. */
+  pack(args: string[]): void
+  answered(answer: Answer): void
   /** `settled` resolves once the client has done with the command: until then it may still land. */
   failed(error: MutexStoreError, settled: Promise<void>): void
 }
@@ -26,18 +37,24 @@ const verbs: readonly Verb[] = ['release', 'cancel', 'renew', 'acquire']
 
 /**
  * Takes errands to Redis: those of one moment together, one script call for each verb, each with a
- * deadline of its own. On a Cluster each goes alone, since their slots differ.
+ * deadline of its own. On a Cluster each goes alone, since their slots differ; a client that is none
+ * may lead to one, which shows in its first refusal.
  */
 export class Courier {
   readonly #client: RedisClient
-  readonly #most: number
+  #inSlots: boolean
   readonly #bags: Record<Verb, Errand[]> = { acquire: [], release: [], renew: [], cancel: [] }
   #leaving = false
-  readonly #trips = new Set<Promise<void>>()
+  /** Those on their way, and those that were given up but may still land. */
+  readonly #trips = new Set<Trip>()
+  #idle: (() => void)[] = []
+  /** One timer for all, which is left to run when an answer comes: most do, and soon. */
+  #timer: NodeJS.Timeout | undefined
+  #next = Number.POSITIVE_INFINITY
 
   constructor(client: RedisClient) {
     this.#client = client
-    this.#most = client.isCluster ? 1 : MOST
+    this.#inSlots = client.isCluster ?? false
   }
 
   send(verb: Verb, errand: Errand): void {
@@ -50,99 +67,157 @@ export class Courier {
   #leave(): void {
     this.#leaving = false
     for (const verb of verbs) {
-      if (this.#bags[verb].length === 0) continue
       const bag = this.#bags[verb]
+      if (bag.length === 0) continue
       this.#bags[verb] = []
-      for (let from = 0; from < bag.length; from += this.#most) {
-        const errands = bag.length > this.#most ? bag.slice(from, from + this.#most) : bag
-        const { settled } = new Trip(this.#client, verb, errands)
-        this.#trips.add(settled)
-        void settled.finally(() => this.#trips.delete(settled))
+      const most = this.#inSlots ? 1 : MOST
+      for (let from = 0; from < bag.length; from += most) {
+        this.#start(verb, bag.length > most ? bag.slice(from, from + most) : bag)
       }
     }
   }
 
+  #start(verb: Verb, errands: Errand[]): void {
+    const trip = new Trip(errands)
+    this.#trips.add(trip)
+    this.#expect(trip.due)
+    const inSlots = this.#inSlots
+    trip.begin(this.#client, scripts[verb], inSlots, (error) => {
+      this.#trips.delete(trip)
+      if (!inSlots && isAcrossSlots(error)) {
+        this.#inSlots = true
+        for (const errand of trip.done()) if (errand) this.send(verb, errand)
+      }
+      if (this.#trips.size === 0) for (const resolve of this.#idle.splice(0)) resolve()
+    })
+  }
+
+  /** Looks at the clock no later than `at`. */
+  #expect(at: number): void {
+    if (at >= this.#next) return
+    this.#next = at
+    clearTimeout(this.#timer)
+    // A turn of the event loop later, so that what came during a stall has been read.
+    this.#timer = setTimeout(() => setImmediate(() => this.#look()), Math.ceil(at - now()))
+    // What is on its way keeps the process alive by its connection.
+    this.#timer.unref()
+  }
+
+  #look(): void {
+    const at = now()
+    this.#next = Number.POSITIVE_INFINITY
+    let next = Number.POSITIVE_INFINITY
+    for (const trip of this.#trips) {
+      if (at >= trip.due) trip.late(at)
+      next = Math.min(next, trip.due)
+    }
+    if (next < Number.POSITIVE_INFINITY) this.#expect(Math.max(next, at + LOOK))
+  }
+
   /** Resolves when nothing is on its way any more, not even what was given up. */
   async idle(): Promise<void> {
-    while (this.#leaving || this.#trips.size > 0) await Promise.all(this.#trips)
+    while (this.#leaving || this.#trips.size > 0) {
+      await new Promise<void>((resolve) => {
+        if (this.#trips.size > 0) this.#idle.push(resolve)
+        else queueMicrotask(resolve)
+      })
+    }
   }
 }
 
 /** One call on its way. */
 class Trip {
-  readonly #errands: (Errand | undefined)[]
+  /** When the time of one of its errands is over. */
+  due = Number.POSITIVE_INFINITY
+  #errands: (Errand | undefined)[]
   readonly #began = now()
-  /** Resolves when the client has done with the call. */
-  readonly settled: Promise<void>
-  #timer: NodeJS.Timeout | undefined
+  #settled: Promise<void> = Promise.resolve()
 
-  constructor(client: RedisClient, verb: Verb, errands: readonly Errand[]) {
-    this.#errands = [...errands]
-    const keys: string[] = []
-    const args: string[] = []
-    let patience = Number.POSITIVE_INFINITY
-    for (const errand of errands) {
-      keys.push(...errand.names)
-      args.push(...errand.args)
-      patience = Math.min(patience, errand.timeout)
-    }
-    this.settled = run(client, verb, keys, args).then(
-      (replies) => this.#arrived(replies),
-      (error) => this.#failed(error),
-    )
-    this.#timer = setTimeout(look, patience, this)
+  constructor(errands: Errand[]) {
+    this.#errands = errands
+    for (const errand of errands) this.due = Math.min(this.due, this.#began + errand.timeout)
   }
 
-  #arrived(replies: unknown): void {
-    for (const [index, errand] of this.#done().entries()) {
+  /** @param over called when the client has done with the call, before anybody else hears of it */
+  begin(
+    client: RedisClient,
+    script: Script,
+    inSlots: boolean,
+    over: (error?: unknown) => void,
+  ): void {
+    const keys: string[] = []
+    const args: string[] = []
+    for (const errand of this.#errands as Errand[]) {
+      if (keys.length === 0) keys.push(fenceOf(errand.names, inSlots))
+      keys.push(errand.names.lock, errand.names.queue)
+      errand.pack(args)
+    }
+    const arrived = (answers: unknown) => {
+      over()
+      this.#arrived(answers)
+    }
+    const failed = (error: unknown) => {
+      over(error)
+      for (const errand of this.done()) errand?.failed(refusal(error), this.#settled)
+    }
+    try {
+      this.#settled = client.evalsha(script.sha, keys.length, ...keys, ...args).then(
+        arrived,
+        // A server that does not know the script yet is sent its text.
+        (error) =>
+          isUnknownScript(error)
+            ? client.eval(script.text, keys.length, ...keys, ...args).then(arrived, failed)
+            : failed(error),
+      )
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  #arrived(answers: unknown): void {
+    const errands = this.done()
+    for (let index = 0; index < errands.length; index++) {
+      const errand = errands[index]
       if (!errand) continue
-      const reply = Array.isArray(replies) ? replies[index] : undefined
-      if (!Array.isArray(reply)) {
+      const answer: Answer | undefined = Array.isArray(answers) ? answers[index] : undefined
+      if (answer === undefined || answer === null) {
         errand.failed(
           new MutexStoreError('the store gave an answer that makes no sense'),
-          this.settled,
+          this.#settled,
         )
-      } else if (Number(reply[0]) === -2) {
-        errand.failed(refusal(new Error(String(reply[1]))), this.settled)
+      } else if (typeof answer === 'object' && Number(answer[0]) === -2) {
+        errand.failed(refusal(new Error(String(answer[1]))), this.#settled)
       } else {
-        errand.answered(reply)
+        errand.answered(answer)
       }
     }
   }
 
-  #failed(cause: unknown): void {
-    for (const errand of this.#done()) errand?.failed(refusal(cause), this.settled)
+  /** Nothing can be late any more: gives those who were still waiting. */
+  done(): (Errand | undefined)[] {
+    const errands = this.#errands
+    this.#errands = []
+    this.due = Number.POSITIVE_INFINITY
+    return errands
   }
 
-  /** Nothing can be late any more. */
-  #done(): (Errand | undefined)[] {
-    clearTimeout(this.#timer)
-    return this.#errands.splice(0)
-  }
-
-  /** The time of some is over; a turn of the event loop ago, so what had arrived has been read. */
-  late(): void {
-    const waited = now() - this.#began
-    let patience = Number.POSITIVE_INFINITY
+  /** The time of some is over. */
+  late(at: number): void {
+    this.due = Number.POSITIVE_INFINITY
     for (const [index, errand] of this.#errands.entries()) {
       if (!errand) continue
-      if (waited < errand.timeout) {
-        patience = Math.min(patience, errand.timeout - waited)
+      const due = this.#began + errand.timeout
+      if (at < due) {
+        this.due = Math.min(this.due, due)
         continue
       }
       this.#errands[index] = undefined
       errand.failed(
         new MutexStoreError(`the store did not answer within ${Math.round(errand.timeout)} ms`),
-        this.settled,
+        this.#settled,
       )
     }
-    if (patience < Number.POSITIVE_INFINITY)
-      this.#timer = setTimeout(look, Math.ceil(patience), this)
   }
-}
-
-function look(trip: Trip): void {
-  setImmediate(() => trip.late())
 }
 
 /**

@@ -4,18 +4,12 @@ import type { RedisClient } from './client.js'
 /** How often a waiting process makes sure that it would be told, in ms. */
 const CHECK = 1000
 
-/** The fencing tokens that a grant reserves. */
-export interface Tokens {
-  readonly first: number
-  readonly last: number
-}
-
 /** What others tell this process, by the number of its owner value. */
 export interface InboxMessages {
   /** Somebody else waits for what `n` holds or is about to hold. */
   contended(n: number): void
   /** `n` has been granted its lock, after waiting for `age` ms. */
-  granted(n: number, tokens: Tokens, others: boolean, age: number): void
+  granted(n: number, token: number, others: boolean, age: number): void
   /** From now on nothing is missed; before, it may have been. */
   live(): void
 }
@@ -141,8 +135,8 @@ class Connection {
     const [what, ...rest] = message.split('|')
     if (what === 'contended') this.#messages.contended(Number(rest[0]))
     if (what === 'grant') {
-      const [first = 0, last = 0, others = 0, age = 0, n = 0] = rest.map(Number)
-      this.#messages.granted(n, { first, last }, others > 0, age / 1000)
+      const [token = 0, others = 0, age = 0, n = 0] = rest.map(Number)
+      this.#messages.granted(n, token, others > 0, age / 1000)
     }
   }
 

@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto'
 import { shown } from '../../options.js'
 
-/** The three Redis keys of one mutex, without ioredis's own prefix. */
-export type Names = readonly [lock: string, queue: string, fence: string]
+/** The Redis keys of one mutex, without ioredis's own prefix. */
+export interface Names {
+  readonly lock: string
+  readonly queue: string
+}
 
 const QUEUE = 'redismutex:queue:'
-const FENCE = 'redismutex:fence:'
+const FENCE = 'redismutex:fence'
 const RESERVED = 'redismutex:'
 const HASHED = 'sha256:'
 const LONGEST = 256
@@ -62,12 +65,19 @@ export function lockName(prefix: string, key: string): string {
 }
 
 /**
- * All names of a mutex, in one slot with its lock whatever that is called: the tag of queue and
- * fence is the lock's own, or else the lock's whole name as Redis sees it.
+ * The names of a mutex, in one slot with its lock whatever that is called: the tag of the queue is
+ * the lock's own, or else the lock's whole name as Redis sees it.
  */
 export function namesOf(lock: string, clientPrefix: string): Names {
   const seen = clientPrefix + lock
   const tag = tagOf(seen)
-  const rest = tag === undefined ? `{${seen}}` : `{${tag}}${seen}`
-  return [lock, QUEUE + rest, FENCE + rest]
+  return { lock, queue: QUEUE + (tag === undefined ? `{${seen}}` : `{${tag}}${seen}`) }
+}
+
+/**
+ * The name of the fence of a mutex. One serves all locks of a server; where there are slots, it would
+ * have to be in every one, so each mutex has its own.
+ */
+export function fenceOf({ queue }: Names, inSlots: boolean): string {
+  return inSlots ? `${FENCE}:${queue.slice(QUEUE.length)}` : FENCE
 }

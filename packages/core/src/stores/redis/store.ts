@@ -2,56 +2,19 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { drift, now } from '../../clock.js'
 import type { MutexStoreError } from '../../errors.js'
-import { assertOptions } from '../../options.js'
 import type { Asker, Store, Tenure, Wish } from '../store.js'
 import { Bid, claimOf } from './bid.js'
-import { assertClient, type RedisClient } from './client.js'
-import { Courier, type Reply } from './courier.js'
-import { Inbox, type InboxMessages, type Tokens } from './inbox.js'
-import { assertClusterPrefix, assertPrefix, lockName, namesOf } from './names.js'
+import type { RedisClient } from './client.js'
+import { type Answer, Courier } from './courier.js'
+import { Ask, type Outcomes, Return } from './errands.js'
+import { Inbox, type InboxMessages } from './inbox.js'
+import { lockName, namesOf } from './names.js'
 import type { Verb } from './scripts.js'
 import { Undo } from './undo.js'
 import { Watch } from './watch.js'
 
-/** How locks are named in Redis. */
-export interface RedisStoreOptions {
-  /**
-   * Put in front of every key. `''` shares keys with other libraries that lock with a plain
-   * `SET key value NX PX`: they and this one exclude each other.
-   * @default 'mutex:'
-   */
-  keyPrefix?: string | undefined
-}
-
-/** The names of all options of a Redis store. */
-export const redisStoreOptionNames: readonly string[] = ['keyPrefix']
-
-const stores = new WeakMap<RedisClient, Map<string, Store>>()
-
-/**
- * The store of the locks with one prefix in what an ioredis client speaks to: one Redis or Valkey,
- * Sentinel, or a Cluster. The same client and prefix give the same store.
- *
- * @throws TypeError for a wrong connection or prefix
- * @example
- * const mutex = new Mutex(redisStore(new Redis()))
- */
-export function redisStore(redis: RedisClient, options: RedisStoreOptions = {}): Store {
-  assertClient(redis)
-  assertOptions(options, redisStoreOptionNames)
-  const { keyPrefix = 'mutex:' } = options
-  assertPrefix('keyPrefix', keyPrefix)
-  if (redis.isCluster) assertClusterPrefix(redis.options?.keyPrefix ?? '')
-  const ofClient = stores.get(redis) ?? new Map<string, Store>()
-  stores.set(redis, ofClient)
-  const store = ofClient.get(keyPrefix) ?? new RedisStore(redis, keyPrefix)
-  ofClient.set(keyPrefix, store)
-  return store
-}
-
-const NOBODY = ['', '', '', '', '']
-
-class RedisStore implements Store, InboxMessages {
+/** The locks with one prefix, as this process sees and wants them. */
+export class RedisStore implements Store, InboxMessages, Outcomes {
   readonly #client: RedisClient
   readonly #prefix: string
   readonly #courier: Courier
@@ -62,7 +25,7 @@ class RedisStore implements Store, InboxMessages {
   /** All that is asked for or held. */
   readonly #bids = new Map<number, Bid>()
   readonly #undo = new Undo({
-    cancel: (bid) => this.#call('cancel', bid, [bid.owner, bid.tail], bid.wish.policy.storeTimeout),
+    cancel: (bid) => this.#call('cancel', bid, [bid.owner, bid.stay], bid.wish.policy.storeTimeout),
     hopeless: () => !this.#open || this.#client.status === 'end',
   })
   #open = false
@@ -132,48 +95,40 @@ class RedisStore implements Store, InboxMessages {
       bid.again = true
       return
     }
-    const { policy } = bid.wish
-    const asked = this.#asks(bid)
-    this.#courier.send('acquire', {
-      names: bid.names,
-      args: [...bid.ask, policy.blocking ? '1' : '0'],
-      timeout: policy.storeTimeout,
-      answered: (reply) => this.#answered(bid, reply, asked),
-      failed: (error, settled) => this.#failed(bid, error, asked, settled),
-    })
+    this.#asks(bid)
+    this.#courier.send('acquire', new Ask(this, bid))
   }
 
   /** An ask is about to be sent. */
-  #asks(bid: Bid): number {
+  #asks(bid: Bid): void {
     bid.asking = true
     bid.again = false
     bid.told = false
-    return now()
   }
 
-  #answered(bid: Bid, reply: Reply, asked: number): void {
+  /** @param asked when the ask that is answered was sent */
+  answered(bid: Bid, answer: Answer, asked: number): void {
     bid.asking = false
-    const [verdict, ...rest] = reply.map(Number)
+    const [verdict = 0, detail = 0] = (typeof answer === 'object' ? answer : [answer]).map(Number)
     // Granted by a push meanwhile: whatever this says is older, or says the same.
     if (bid.state === 'held') return
     if (bid.state === 'over') {
       if (verdict !== -1) this.#regret(bid)
       return
     }
-    bid.answered = true
     const { lease, delay } = bid.wish.policy
-    if (verdict === 1) {
-      const [first = 0, last = 0, others = 0] = rest
-      this.#grant(bid, { first, last }, others > 0, asked, asked + lease - drift(lease))
+    if (verdict > 0) {
+      this.#grant(bid, verdict, detail > 0, asked, asked + lease - drift(lease))
     } else if (verdict === 0) {
+      bid.asker.queued(bid)
       this.#inbox.want()
       if (bid.again) {
         this.#ask(bid)
         return
       }
-      const [left = -1] = rest
       // Asked again when the holder's time is over; a time to live of -1 is a lock without an end.
-      bid.poll = setTimeout(() => this.#ask(bid), left < 0 ? delay : Math.min(delay, left + 1))
+      const pause = detail < 0 ? delay : Math.min(delay, detail + 1)
+      bid.poll = setTimeout(() => this.#ask(bid), pause)
     } else {
       bid.state = 'over'
       this.#bids.delete(bid.n)
@@ -181,7 +136,7 @@ class RedisStore implements Store, InboxMessages {
     }
   }
 
-  #failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void {
+  failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void {
     bid.asking = false
     if (bid.state === 'held') {
       bid.late = settled
@@ -192,7 +147,7 @@ class RedisStore implements Store, InboxMessages {
     if (!left) bid.asker.failed(bid, error, asked)
   }
 
-  #grant(bid: Bid, tokens: Tokens, others: boolean, heard: number, deadline: number): void {
+  #grant(bid: Bid, token: number, others: boolean, heard: number, deadline: number): void {
     // A grant that lay about while the event loop stalled is over, and is asked for again.
     if (now() >= deadline) {
       this.#ask(bid)
@@ -200,9 +155,8 @@ class RedisStore implements Store, InboxMessages {
     }
     clearTimeout(bid.poll)
     bid.state = 'held'
-    bid.answered = true
-    bid.token = tokens.first
-    bid.lastToken = tokens.last
+    bid.first = token
+    bid.token = token
     bid.contended = others || bid.told
     bid.heard = heard
     bid.deadline = deadline
@@ -224,48 +178,43 @@ class RedisStore implements Store, InboxMessages {
     const heir = next as Bid | undefined
     this.#forget(bid)
     if (heir) this.#bids.set(heir.n, heir)
-    const asked = heir ? this.#asks(heir) : 0
-    const { breaks } = this.#watch
+    if (heir) this.#asks(heir)
     return new Promise((resolve, reject) => {
-      this.#courier.send('release', {
-        names: bid.names,
-        args: [bid.owner, bid.tail, String(bid.token), ...(heir?.ask ?? NOBODY)],
-        timeout: bid.wish.policy.storeTimeout,
-        answered: ([kept, ...reply]) => {
-          if (heir) this.#answered(heir, reply, asked)
-          // Sent again after a break, it may find that others came and went: that says nothing.
-          resolve(Number(kept) === 1 || this.#watch.breaks !== breaks)
-        },
-        failed: (error, settled) => {
-          if (heir) this.#failed(heir, error, asked, settled)
-          this.#regret(bid, settled)
-          reject(error)
-        },
-      })
+      this.#courier.send('release', new Return(this, bid, heir, resolve, reject))
     })
+  }
+
+  /** How often the connection has broken. */
+  get breaks(): number {
+    return this.#watch.breaks
+  }
+
+  /** Whether a release was in time is not known. */
+  unreleased(bid: Bid, settled: Promise<void>): void {
+    this.#regret(bid, settled)
   }
 
   renew(tenure: Tenure, ms: number): Promise<boolean> {
     const bid = tenure as Bid
     const asked = now()
     bid.told = false
-    return this.#call('renew', bid, [bid.owner, String(ms), String(bid.token)], bid.patience).then(
-      ([kept, last, others]) => {
-        if (Number(kept) !== 1) {
+    return this.#call('renew', bid, [bid.owner, String(ms), bid.used], bid.patience).then(
+      (answer) => {
+        if (Number(answer) === 0) {
           this.#forget(bid)
           return false
         }
-        bid.lastToken = Number(last)
-        bid.contended = Number(others) > 0 || bid.told
+        bid.contended = Number(answer) > 1 || bid.told
         bid.heard = asked
         return true
       },
     )
   }
 
-  #call(verb: Verb, { names }: Bid, args: string[], timeout: number): Promise<Reply> {
+  #call(verb: Verb, { names }: Bid, items: string[], timeout: number): Promise<Answer> {
     return new Promise((answered, failed) => {
-      this.#courier.send(verb, { names, args, timeout, answered, failed })
+      const pack = (args: string[]) => void args.push(...items)
+      this.#courier.send(verb, { names, timeout, pack, answered, failed })
     })
   }
 
@@ -294,14 +243,14 @@ class RedisStore implements Store, InboxMessages {
     if (bid.state === 'held') bid.contended = true
   }
 
-  granted(n: number, tokens: Tokens, others: boolean, age: number): void {
+  granted(n: number, token: number, others: boolean, age: number): void {
     const at = now()
     const bid = this.#bids.get(n)
     if (bid?.state === 'asking') {
       const claim = claimOf(bid.wish.policy)
       // It was granted `age` after it began to wait; how long the message took, nobody knows.
       const since = Math.min(at, bid.wish.since + age)
-      this.#grant(bid, tokens, others, since, since + claim - drift(claim))
+      this.#grant(bid, token, others, since, since + claim - drift(claim))
     } else if (!bid) {
       this.#undo.late(n)
     }

@@ -1,0 +1,90 @@
+import { now } from '../../clock.js'
+import type { MutexStoreError } from '../../errors.js'
+import type { Bid } from './bid.js'
+import type { Answer, Errand } from './courier.js'
+import type { Names } from './names.js'
+
+/** Where the outcomes of errands go. */
+export interface Outcomes {
+  /** How often the connection has broken. */
+  readonly breaks: number
+  /** @param asked when the ask that is answered was sent */
+  answered(bid: Bid, answer: Answer, asked: number): void
+  failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void
+  /** Whether a release was in time is not known. */
+  unreleased(bid: Bid, settled: Promise<void>): void
+}
+
+/** Asks for the lock of a bid. */
+export class Ask implements Errand {
+  readonly #asked = now()
+
+  constructor(
+    readonly store: Outcomes,
+    readonly bid: Bid,
+  ) {}
+
+  get names(): Names {
+    return this.bid.names
+  }
+
+  get timeout(): number {
+    return this.bid.wish.policy.storeTimeout
+  }
+
+  pack(args: string[]): void {
+    const { owner, terms, wish } = this.bid
+    args.push(owner, String(Math.ceil(wish.policy.lease)), terms)
+  }
+
+  answered(answer: Answer): void {
+    this.store.answered(this.bid, answer, this.#asked)
+  }
+
+  failed(error: MutexStoreError, settled: Promise<void>): void {
+    this.store.failed(this.bid, error, this.#asked, settled)
+  }
+}
+
+/** Gives the lock of a bid back, and asks for its heir. */
+export class Return implements Errand {
+  readonly #sent = now()
+  readonly #breaks: number
+
+  constructor(
+    readonly store: Outcomes,
+    readonly bid: Bid,
+    readonly heir: Bid | undefined,
+    readonly resolve: (kept: boolean) => void,
+    readonly reject: (error: MutexStoreError) => void,
+  ) {
+    this.#breaks = store.breaks
+  }
+
+  get names(): Names {
+    return this.bid.names
+  }
+
+  get timeout(): number {
+    return this.bid.wish.policy.storeTimeout
+  }
+
+  pack(args: string[]): void {
+    const { bid, heir } = this
+    args.push(bid.owner, bid.stay, bid.used)
+    args.push(heir ? `${heir.owner}|${Math.ceil(heir.wish.policy.lease)}|${heir.terms}` : '')
+  }
+
+  answered(answer: Answer): void {
+    const [kept, asked] = typeof answer === 'object' ? answer : [answer]
+    if (this.heir && asked !== undefined) this.store.answered(this.heir, asked, this.#sent)
+    // Sent again after a break, it may find that others came and went: that says nothing.
+    this.resolve(Number(kept) === 1 || this.store.breaks !== this.#breaks)
+  }
+
+  failed(error: MutexStoreError, settled: Promise<void>): void {
+    if (this.heir) this.store.failed(this.heir, error, this.#sent, settled)
+    this.store.unreleased(this.bid, settled)
+    this.reject(error)
+  }
+}
