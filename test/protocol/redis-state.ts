@@ -5,7 +5,7 @@ import { fenceOf, type Names, namesOf } from '../../packages/core/src/stores/red
 import { scripts, type Verb } from '../../packages/core/src/stores/redis/scripts.js'
 import { freshKey } from '../support/redis.js'
 
-type Answer = number | string | readonly Answer[]
+export type Answer = number | string | readonly Answer[]
 
 /** What an ask was answered with, whichever of its short forms the script chose. */
 export interface Asked {
@@ -82,8 +82,7 @@ export class Mutexlike {
   }
 
   async #one(verb: Verb, ...args: string[]): Promise<Answer> {
-    const [answer] = await run(this.redis, verb, [this.names], args)
-    return answer!
+    return run(this.redis, verb, [this.names], args)
   }
 
   async acquire(owner: string, terms: Terms = {}): Promise<Asked> {
@@ -124,15 +123,15 @@ export class Mutexlike {
   }
 }
 
-/** Runs a script over several mutexes, which share the fence of the first. */
+/** Runs a script over one mutex, or several, which share the fence of the first. */
 export async function run(
   redis: Redis,
   verb: Verb,
   mutexes: readonly Names[],
   args: readonly string[],
-): Promise<Answer[]> {
+): Promise<Answer> {
   const keys = [fenceOf(mutexes[0]!, true), ...mutexes.flatMap(({ lock, queue }) => [lock, queue])]
-  return (await redis.eval(scripts[verb].text, keys.length, ...keys, ...args)) as Answer[]
+  return (await redis.eval(scripts[verb].text, keys.length, ...keys, ...args)) as Answer
 }
 
 export function asked(answer: Answer): Asked {

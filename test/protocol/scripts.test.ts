@@ -4,7 +4,7 @@ import { namesOf } from '../../packages/core/src/stores/redis/names.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freshKey, sharedRedis, startRedis } from '../support/redis.js'
-import { asked, lease, Mutexlike, Peer, run, waiting } from './redis-state.js'
+import { type Answer, asked, lease, Mutexlike, Peer, run, waiting } from './redis-state.js'
 
 for (const client of redisClients) {
   describe(`the scripts, through ${client.name}`, () => {
@@ -268,7 +268,7 @@ for (const client of redisClients) {
         const names = [freshKey(), freshKey(), freshKey()].map((lock) => namesOf(lock, ''))
         await redis.rpush(names[1]!.lock, 'not a lock')
         const args = names.flatMap(() => [alice.owner(), lease({}), waiting({})])
-        const replies = (await run(redis, 'acquire', names, args)).map(asked)
+        const replies = ((await run(redis, 'acquire', names, args)) as Answer[]).map(asked)
         const verdicts = replies.map(({ verdict }) => verdict)
         expect(verdicts).to.deep.equal(['granted', 'failed', 'granted'])
         expect(replies[1]!.message).to.match(/^WRONGTYPE/)

@@ -9,6 +9,6 @@ return each(2, function(lock, queue, a)
   call('ZREM', queue, owner .. '|' .. ARGV[a + 2])
   if call('GET', lock) ~= owner then return 0 end
   call('DEL', lock)
-  promote(lock, queue)
+  waiters().promote(lock, queue)
   return 1
 end)

@@ -23,7 +23,7 @@ return each(4, function(lock, queue, a)
   end
   if call('EXISTS', queue) == 1 then
     call('ZREM', queue, owner .. '|' .. ARGV[a + 2])
-    if heir == '' and not holder then promote(lock, queue) end
+    if heir == '' and not holder then waiters().promote(lock, queue) end
   end
   if heir == '' then return kept end
   return { kept, ask(lock, queue, match(heir, '^(.-|%d+)|(%d+)|(.*)$')) }

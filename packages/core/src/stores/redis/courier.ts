@@ -152,9 +152,9 @@ class Trip {
       keys.push(errand.names.lock, errand.names.queue)
       errand.pack(args)
     }
-    const arrived = (answers: unknown) => {
+    const arrived = (reply: unknown) => {
       over()
-      this.#arrived(answers)
+      this.#arrived(reply)
     }
     const failed = (error: unknown) => {
       over(error)
@@ -174,8 +174,9 @@ class Trip {
     }
   }
 
-  #arrived(answers: unknown): void {
+  #arrived(reply: unknown): void {
     const errands = this.done()
+    const answers = errands.length === 1 ? [reply] : reply
     for (let index = 0; index < errands.length; index++) {
       const errand = errands[index]
       if (!errand) continue

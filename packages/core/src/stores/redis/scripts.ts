@@ -12,16 +12,25 @@ export interface Script {
 const read = (name: string): string =>
   readFileSync(new URL(`../../../lua/${name}.lua`, import.meta.url), 'utf8')
 
-const shared = read('queue')
+const shared = `${read('shared')}
+local made
+local function waiters()
+  made = made or (function()
+${read('waiters')}
+  end)()
+  return made
+end
 
-function load(verb: Verb): Script {
-  const text = shared + read(verb)
+`
+
+function load(...parts: string[]): Script {
+  const text = shared + parts.map(read).join('')
   return { text, sha: createHash('sha1').update(text).digest('hex') }
 }
 
 export const scripts: Readonly<Record<Verb, Script>> = {
-  acquire: load('acquire'),
-  release: load('release'),
+  acquire: load('ask', 'acquire'),
+  release: load('ask', 'release'),
   renew: load('renew'),
   cancel: load('cancel'),
 }

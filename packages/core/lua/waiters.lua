@@ -1,0 +1,82 @@
+-- What is done where somebody waits. Most calls meet nobody, so this is the body of a function,
+-- `waiters()`, which makes the functions that its last line names when they are needed first.
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Tells a process something, if the owner is of this library's making. A server that refuses
+-- PUBLISH only makes everybody poll.
+local function tell(owner, message)
+  local instance, n = match(owner, '^([%w_-]+)|(%d+)$')
+  if instance and #instance == 22 then
+    redis.pcall('PUBLISH', 'redismutex:inbox:' .. instance, message .. '|' .. n)
+  end
+end
+
+local function enter(queue, owner, terms)
+  local stay, waited, keep = match(terms, '^(%d+|%d+)|(%d+)|(%d+)$')
+  call('ZADD', queue, now() - waited, owner .. '|' .. stay)
+  if call('PTTL', queue) < tonumber(keep) then call('PEXPIRE', queue, keep) end
+end
+
+-- The first in the queue who is still waiting, or nothing. The others are removed.
+local function head(queue)
+  while true do
+    local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+    local entry, since = first[1], tonumber(first[2])
+    if not entry then return nil end
+    local owner, claim, patience = match(entry, '^(.+)|(%d+)|(%d+)$')
+    if owner and (patience == '0' or since + patience * 1000 > now()) then
+      return { entry = entry, owner = owner, claim = tonumber(claim), since = since }
+    end
+    call('ZREM', queue, entry)
+  end
+end
+
+-- Gives a lock to the head of its queue, who hears of it by a push:
+-- 'grant|<token>|<others waiting>|<age of the head in microseconds>|<n>'.
+local function give(lock, queue, waiter)
+  local token = next_token()
+  call('SET', lock, waiter.owner, 'PX', waiter.claim)
+  call('ZREM', queue, waiter.entry)
+  local others, age = call('ZCARD', queue), whole(now() - waiter.since)
+  tell(waiter.owner, table.concat({ 'grant', whole(token), others, age }, '|'))
+end
+
+-- Gives a free lock to whoever has waited longest, if anybody waits.
+local function promote(lock, queue)
+  local waiter = head(queue)
+  if waiter then give(lock, queue, waiter) end
+end
+
+-- The lock was free, so that the asker holds it for the moment, but others are in the queue: whoever
+-- has waited longest is next. Gives what `ask` gives.
+local function settle(lock, queue, owner, terms)
+  if terms ~= '' then enter(queue, owner, terms) end
+  local first = head(queue)
+  if first and first.owner ~= owner then
+    give(lock, queue, first)
+    return { terms == '' and -1 or 0, call('PTTL', lock) }
+  end
+  if first then call('ZREM', queue, first.entry) end
+  return { next_token(), call('ZCARD', queue) }
+end
+
+-- Somebody holds the lock, perhaps the asker: a command may come twice. Gives what `ask` gives.
+local function wait(lock, queue, owner, lease, terms)
+  local holder = call('GET', lock)
+  if holder == owner then
+    -- Granted before. The asker counts the lease from when it asked last, so it must be as long.
+    call('PEXPIRE', lock, math.max(tonumber(lease), call('PTTL', lock)))
+    if terms ~= '' then call('ZREM', queue, owner .. '|' .. match(terms, '^%d+|%d+')) end
+    return { next_token(), call('ZCARD', queue) }
+  end
+  if terms ~= '' then
+    enter(queue, owner, terms)
+    tell(holder, 'contended')
+  end
+  return { terms == '' and -1 or 0, call('PTTL', lock) }
+end
+
+return { promote = promote, settle = settle, wait = wait }
