@@ -78,7 +78,10 @@ function attempt(command, args) {
  * all at the end.
  */
 async function runEverything() {
-  const waiting = [['processes', 'faults', 'examples', 'packaging', 'runner'], ['deployments']]
+  const waiting = [
+    ['processes', 'faults', 'examples', 'packaging', 'runner'],
+    ['deployments', 'quorum'],
+  ]
   const runs = await Promise.all([
     runMocha('inherit', ...waiting.flat().map((name) => `--ignore=test/${name}/**`)),
     ...waiting.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),

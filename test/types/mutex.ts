@@ -10,6 +10,7 @@ import {
   type MutexOptions,
   type MutexStats,
   memoryStore,
+  quorumStore,
   type RedisClient,
   RedisMutex,
   type RedisMutexOptions,
@@ -53,6 +54,8 @@ export const stores: Store[] = [
   embeddedStore(),
   redisStore(redis),
   redisStore(redis, { keyPrefix: 'app:' }),
+  quorumStore([redis, new Redis5(), new Cluster([])]),
+  quorumStore(clients, { keyPrefix: 'app:' }),
 ]
 const mutex = new Mutex(memoryStore())
 // @ts-expect-error a store is needed
@@ -61,6 +64,12 @@ new Mutex()
 new Mutex(redis)
 // @ts-expect-error options of a mutex are none of a store
 redisStore(redis, { blockTime: 5 })
+// @ts-expect-error one client is no quorum
+quorumStore(redis)
+// @ts-expect-error addresses are no clients
+quorumStore(['redis://a', 'redis://b', 'redis://c'])
+// @ts-expect-error an option that there is not
+quorumStore(clients, { quorum: 2 })
 
 // Options
 

@@ -32,7 +32,7 @@ const methods = [
 ] as const
 
 /** @throws TypeError for what is no client, or none of ioredis's kind */
-export function assertClient(value: unknown): asserts value is RedisClient {
+export function assertClient(value: unknown, name = 'redis'): asserts value is RedisClient {
   const client = value as Partial<Record<keyof RedisClient, unknown>> | null | undefined
   const missing = methods.find((name) => typeof client?.[name] !== 'function')
   if (missing !== undefined || typeof client?.status !== 'string') {
@@ -40,6 +40,6 @@ export function assertClient(value: unknown): asserts value is RedisClient {
       typeof client === 'object' && client !== null ? ` without ${missing ?? 'status'}` : ''
     // An address may have a password in it.
     const got = typeof value === 'string' ? 'a string' : shown(value) + lack
-    throw new TypeError(`redis must be an ioredis client (Redis or Cluster), got ${got}`)
+    throw new TypeError(`${name} must be an ioredis client (Redis or Cluster), got ${got}`)
   }
 }

@@ -1,8 +1,7 @@
 import { now } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import type { RedisClient } from './client.js'
-import { fenceOf, type Names } from './names.js'
-import { type Script, scripts, type Verb } from './scripts.js'
+import type { Script } from './scripts.js'
 
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
 const MOST = 128
@@ -20,8 +19,19 @@ const LOOK = 10
 /** What a script gives for one item. */
 export type Answer = number | string | readonly Answer[]
 
+/** The scripts that a courier calls, and the keys of an item. */
+export interface Freight<Verb extends string, Names> {
+  /** In the order in which those of one moment are sent. */
+  readonly scripts: Readonly<Record<Verb, Script>>
+  /**
+   * Adds an item's keys to those that the call has by now.
+   * @param inSlots whether each item goes alone, since their slots may differ
+   */
+  pack(keys: string[], names: Names, inSlots: boolean): void
+}
+
 /** One item of a call. Exactly one of `answered` and `failed` is called, once. */
-export interface Errand {
+export interface Errand<Names> {
   readonly names: Names
   /** How long an answer may take, in ms. */
   readonly timeout: number
@@ -32,32 +42,34 @@ export interface Errand {
   failed(error: MutexStoreError, settled: Promise<void>): void
 }
 
-/** In this order: what makes room goes first. */
-const verbs: readonly Verb[] = ['release', 'cancel', 'renew', 'acquire']
-
 /**
  * Takes errands to Redis: those of one moment together, one script call for each verb, each with a
  * deadline of its own. On a Cluster each goes alone, since their slots differ; a client that is none
  * may lead to one, which shows in its first refusal.
  */
-export class Courier {
+export class Courier<Verb extends string, Names> {
   readonly #client: RedisClient
+  readonly #freight: Freight<Verb, Names>
+  readonly #verbs: readonly Verb[]
   #inSlots: boolean
-  readonly #bags: Record<Verb, Errand[]> = { acquire: [], release: [], renew: [], cancel: [] }
+  readonly #bags = {} as Record<Verb, Errand<Names>[]>
   #leaving = false
   /** Those on their way, and those that were given up but may still land. */
-  readonly #trips = new Set<Trip>()
+  readonly #trips = new Set<Trip<Names>>()
   #idle: (() => void)[] = []
   /** One timer for all, which is left to run when an answer comes: most do, and soon. */
   #timer: NodeJS.Timeout | undefined
   #next = Number.POSITIVE_INFINITY
 
-  constructor(client: RedisClient) {
+  constructor(client: RedisClient, freight: Freight<Verb, Names>) {
     this.#client = client
+    this.#freight = freight
+    this.#verbs = Object.keys(freight.scripts) as Verb[]
+    for (const verb of this.#verbs) this.#bags[verb] = []
     this.#inSlots = client.isCluster ?? false
   }
 
-  send(verb: Verb, errand: Errand): void {
+  send(verb: Verb, errand: Errand<Names>): void {
     this.#bags[verb].push(errand)
     if (this.#leaving) return
     this.#leaving = true
@@ -66,7 +78,7 @@ export class Courier {
 
   #leave(): void {
     this.#leaving = false
-    for (const verb of verbs) {
+    for (const verb of this.#verbs) {
       const bag = this.#bags[verb]
       if (bag.length === 0) continue
       this.#bags[verb] = []
@@ -77,12 +89,15 @@ export class Courier {
     }
   }
 
-  #start(verb: Verb, errands: Errand[]): void {
+  #start(verb: Verb, errands: Errand<Names>[]): void {
     const trip = new Trip(errands)
     this.#trips.add(trip)
     this.#expect(trip.due)
     const inSlots = this.#inSlots
-    trip.begin(this.#client, scripts[verb], inSlots, (error) => {
+    const { scripts, pack } = this.#freight
+    const keys: string[] = []
+    for (const { names } of errands) pack(keys, names, inSlots)
+    trip.begin(this.#client, scripts[verb], keys, (error) => {
       this.#trips.delete(trip)
       if (!inSlots && isAcrossSlots(error)) {
         this.#inSlots = true
@@ -126,14 +141,14 @@ export class Courier {
 }
 
 /** One call on its way. */
-class Trip {
+class Trip<Names> {
   /** When the time of one of its errands is over. */
   due = Number.POSITIVE_INFINITY
-  #errands: (Errand | undefined)[]
+  #errands: (Errand<Names> | undefined)[]
   readonly #began = now()
   #settled: Promise<void> = Promise.resolve()
 
-  constructor(errands: Errand[]) {
+  constructor(errands: Errand<Names>[]) {
     this.#errands = errands
     for (const errand of errands) this.due = Math.min(this.due, this.#began + errand.timeout)
   }
@@ -142,16 +157,11 @@ class Trip {
   begin(
     client: RedisClient,
     script: Script,
-    inSlots: boolean,
+    keys: readonly string[],
     over: (error?: unknown) => void,
   ): void {
-    const keys: string[] = []
     const args: string[] = []
-    for (const errand of this.#errands as Errand[]) {
-      if (keys.length === 0) keys.push(fenceOf(errand.names, inSlots))
-      keys.push(errand.names.lock, errand.names.queue)
-      errand.pack(args)
-    }
+    for (const errand of this.#errands) errand?.pack(args)
     const arrived = (reply: unknown) => {
       over()
       this.#arrived(reply)
@@ -195,7 +205,7 @@ class Trip {
   }
 
   /** Nothing can be late any more: gives those who were still waiting. */
-  done(): (Errand | undefined)[] {
+  done(): (Errand<Names> | undefined)[] {
     const errands = this.#errands
     this.#errands = []
     this.due = Number.POSITIVE_INFINITY

@@ -1,8 +1,18 @@
 import { now } from '../../clock.js'
 import type { MutexStoreError } from '../../errors.js'
 import type { Bid } from './bid.js'
-import type { Answer, Errand } from './courier.js'
-import type { Names } from './names.js'
+import type { Answer, Errand, Freight } from './courier.js'
+import { fenceOf, type Names } from './names.js'
+import { scripts, type Verb } from './scripts.js'
+
+/** What is asked of Redis: the fence is the first key of a call. */
+export const freight: Freight<Verb, Names> = {
+  scripts,
+  pack(keys, names, inSlots) {
+    if (keys.length === 0) keys.push(fenceOf(names, inSlots))
+    keys.push(names.lock, names.queue)
+  },
+}
 
 /** Where the outcomes of errands go. */
 export interface Outcomes {
@@ -16,7 +26,7 @@ export interface Outcomes {
 }
 
 /** Asks for the lock of a bid. */
-export class Ask implements Errand {
+export class Ask implements Errand<Names> {
   readonly #asked = now()
 
   constructor(
@@ -47,7 +57,7 @@ export class Ask implements Errand {
 }
 
 /** Gives the lock of a bid back, and asks for its heir. */
-export class Return implements Errand {
+export class Return implements Errand<Names> {
   readonly #sent = now()
   readonly #breaks: number
 

@@ -65,13 +65,18 @@ export function lockName(prefix: string, key: string): string {
 }
 
 /**
- * The names of a mutex, in one slot with its lock whatever that is called: the tag of the queue is
- * the lock's own, or else the lock's whole name as Redis sees it.
+ * What to append to a name to have it in one slot with a lock, whatever that is called, and to nothing
+ * else: its tag is the lock's own, or else the lock's whole name as Redis sees it.
  */
-export function namesOf(lock: string, clientPrefix: string): Names {
+export function besideOf(lock: string, clientPrefix: string): string {
   const seen = clientPrefix + lock
   const tag = tagOf(seen)
-  return { lock, queue: QUEUE + (tag === undefined ? `{${seen}}` : `{${tag}}${seen}`) }
+  return tag === undefined ? `{${seen}}` : `{${tag}}${seen}`
+}
+
+/** The names of a mutex, all in one slot. */
+export function namesOf(lock: string, clientPrefix: string): Names {
+  return { lock, queue: QUEUE + besideOf(lock, clientPrefix) }
 }
 
 /**

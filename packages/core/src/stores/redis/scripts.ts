@@ -9,8 +9,15 @@ export interface Script {
   readonly sha: string
 }
 
-const read = (name: string): string =>
+/** A file of the package's `lua` folder. */
+export const read = (name: string): string =>
   readFileSync(new URL(`../../../lua/${name}.lua`, import.meta.url), 'utf8')
+
+/** A script of these parts. */
+export function scriptOf(...parts: readonly string[]): Script {
+  const text = parts.join('')
+  return { text, sha: createHash('sha1').update(text).digest('hex') }
+}
 
 const shared = `${read('shared')}
 local made
@@ -23,14 +30,12 @@ end
 
 `
 
-function load(...parts: string[]): Script {
-  const text = shared + parts.map(read).join('')
-  return { text, sha: createHash('sha1').update(text).digest('hex') }
-}
+const load = (...parts: string[]): Script => scriptOf(shared, ...parts.map(read))
 
+/** In the order in which those of one moment are sent: what makes room goes first. */
 export const scripts: Readonly<Record<Verb, Script>> = {
-  acquire: load('ask', 'acquire'),
   release: load('ask', 'release'),
-  renew: load('renew'),
   cancel: load('cancel'),
+  renew: load('renew'),
+  acquire: load('ask', 'acquire'),
 }

@@ -6,9 +6,9 @@ import type { Asker, Store, Tenure, Wish } from '../store.js'
 import { Bid, claimOf } from './bid.js'
 import type { RedisClient } from './client.js'
 import { type Answer, Courier } from './courier.js'
-import { Ask, type Outcomes, Return } from './errands.js'
+import { Ask, freight, type Outcomes, Return } from './errands.js'
 import { Inbox, type InboxMessages } from './inbox.js'
-import { lockName, namesOf } from './names.js'
+import { lockName, type Names, namesOf } from './names.js'
 import type { Verb } from './scripts.js'
 import { Undo } from './undo.js'
 import { Watch } from './watch.js'
@@ -17,7 +17,7 @@ import { Watch } from './watch.js'
 export class RedisStore implements Store, InboxMessages, Outcomes {
   readonly #client: RedisClient
   readonly #prefix: string
-  readonly #courier: Courier
+  readonly #courier: Courier<Verb, Names>
   readonly #inbox: Inbox
   readonly #watch: Watch
   readonly #instance = randomBytes(16).toString('base64url')
@@ -33,7 +33,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
   constructor(client: RedisClient, prefix: string) {
     this.#client = client
     this.#prefix = prefix
-    this.#courier = new Courier(client)
+    this.#courier = new Courier(client, freight)
     this.#inbox = new Inbox(client, `redismutex:inbox:${this.#instance}`, this)
     this.#watch = Watch.of(client)
   }

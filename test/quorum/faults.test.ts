@@ -1,0 +1,304 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { BlockTimeExceedError, MutexClosedError, MutexStoreError } from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { range, rejection, until } from '../conformance/ground.js'
+import type { TcpProxy } from '../support/proxy.js'
+import { freshKey } from '../support/redis.js'
+import { clientsOf, leftoversOf, Masters, mutexOn, votes } from './masters.js'
+
+// Longer than a test may take: who waits for an answer that does not come would fail it.
+const options = {
+  blockTime: 50_000,
+  delay: 100,
+  expiry: 70_000,
+  lease: 60_000,
+  storeTimeout: 40_000,
+}
+
+describe('when the network or a master of three fails', () => {
+  let masters: Masters
+  let direct: Redis[]
+  let proxies: [TcpProxy, TcpProxy, TcpProxy]
+  let clients: Redis[]
+  let key: string
+
+  before(async () => {
+    masters = await Masters.start(3)
+  })
+
+  after(() => masters.stop())
+
+  beforeEach(async () => {
+    await masters.renew()
+    direct = masters.clients()
+    proxies = (await masters.proxies()) as typeof proxies
+    clients = clientsOf(proxies)
+    key = freshKey()
+    // Scripts and connections are there before anything is made to fail.
+    const first = mutexOn(clients, options)
+    await first.runExclusive(freshKey(), () => {})
+    await first.close()
+  })
+
+  const nothingLeft = () => until(async () => (await leftoversOf(direct, key)).length === 0)
+  const unanswered = (client: Redis): number =>
+    (client as unknown as { commandQueue: { length: number } }).commandQueue.length
+
+  describe('one does not answer', () => {
+    for (const direction of ['requests', 'replies'] as const) {
+      it(
+        `and nobody waits for it: it gets no ${direction}`.replace(
+          'gets no replies',
+          'is not heard',
+        ),
+        async () => {
+          proxies[1].pause(direction)
+          const mutex = mutexOn(clients, options)
+          const lock = await mutex.acquireLock(key)
+          const waiter = mutex.acquireLock(key)
+          await lock.release()
+          await (await waiter).release()
+          proxies[1].resume()
+          await nothingLeft()
+        },
+      )
+    }
+
+    it('and its late vote is taken back', async () => {
+      proxies[1].pause('requests')
+      const mutex = mutexOn(clients, options)
+      await mutex.runExclusive(key, () => {})
+      proxies[1].resume()
+      await until(() => unanswered(clients[1] as Redis) === 0)
+      await nothingLeft()
+      await mutexOn(masters.clients(), options).runExclusive(key, () => {})
+    })
+
+    it('and a process that is frozen is waited for no more than it', async () => {
+      masters.servers[2]?.pause()
+      try {
+        const mutex = mutexOn(clients, options)
+        for (const _ of range(20)) await mutex.runExclusive(key, () => {})
+      } finally {
+        masters.servers[2]?.resume()
+      }
+      await nothingLeft()
+    })
+
+    it('and nothing piles up before it', async () => {
+      const mutex = mutexOn(clients, { ...options, storeTimeout: 1000 })
+      const client = clients[0] as Redis
+      proxies[0].pause('requests')
+      // Until the first that was sent to it is given up.
+      await until(async () => {
+        const before = unanswered(client)
+        await mutex.runExclusive(key, () => {})
+        return unanswered(client) === before
+      })
+      const before = unanswered(client)
+      expect(before).to.be.above(0)
+      for (const _ of range(100)) await mutex.runExclusive(key, () => {})
+      expect(unanswered(client)).to.equal(before)
+      proxies[0].resume()
+      await until(() => unanswered(client) === 0)
+      // It is asked again, and its vote counts.
+      proxies[1].pause()
+      await mutex.runExclusive(key, () => {})
+      proxies[1].resume()
+      await nothingLeft()
+    })
+
+    it('and the others’ votes are split: that is told without it', async () => {
+      await direct[1]?.set(`mutex:${key}`, 'foreign')
+      proxies[0].pause('requests')
+      const mutex = mutexOn(clients, options)
+      expect(await mutex.tryAcquire(key)).to.equal(null)
+      const waiter = mutex.acquireLock(key)
+      await direct[1]?.del(`mutex:${key}`)
+      await (await waiter).release()
+      proxies[0].resume()
+      await nothingLeft()
+    })
+
+    it('for long, and is needed: it is waited for, and what was late of one try spares the next', async () => {
+      await direct[2]?.set(`mutex:${key}`, 'foreign')
+      await direct[1]?.set(`mutex:${key}`, 'foreign')
+      proxies[0].delay(50)
+      const mutex = mutexOn(clients, { ...options, delay: 20 })
+      await mutex.runExclusive(freshKey(), () => {})
+      await until(() => unanswered(clients[0] as Redis) === 0)
+      const waiter = mutex.acquireLock(key)
+      // Several tries are on their way to it at the same time.
+      await until(() => unanswered(clients[0] as Redis) > 3)
+      await direct[1]?.del(`mutex:${key}`)
+      const lock = await waiter
+      proxies[0].delay(0)
+      await until(() => unanswered(clients[0] as Redis) === 0)
+      expect((await votes(direct, key)).slice(0, 2)).to.deep.equal([lock.value, lock.value])
+      await lock.release()
+      await direct[2]?.del(`mutex:${key}`)
+      await nothingLeft()
+    })
+
+    it('and when it is the one that is needed, it is waited for', async () => {
+      await masters.servers[1]?.kill()
+      proxies[0].pause('requests')
+      const waiter = mutexOn(clients, { ...options, storeTimeout: 15_000 }).acquireLock(key)
+      await until(() => unanswered(clients[0] as Redis) > 0)
+      proxies[0].resume()
+      await (await waiter).release()
+      await masters.servers[1]?.restart()
+      await nothingLeft()
+    })
+
+    it('and who comes when a majority is silent gets the lock once one of it is back', async () => {
+      const mutex = mutexOn(clients, { ...options, storeTimeout: 300 })
+      proxies[0].pause()
+      proxies[1].pause()
+      expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+      expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+      const patient = mutex.with({ storeTimeout: 15_000 }).acquireLock(key)
+      proxies[1].resume()
+      await (await patient).release()
+      proxies[0].resume()
+      await nothingLeft()
+    })
+  })
+
+  it('a grant that took as long as its lease is none', async () => {
+    for (const proxy of proxies) proxy.delay(60)
+    const hasty = { blockTime: 700, delay: 20, expiry: 2000, lease: 100, storeTimeout: 500 }
+    const mutex = mutexOn(clients, hasty)
+    expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(BlockTimeExceedError)
+    for (const proxy of proxies) proxy.delay(0)
+    await (await mutexOn(clients, options).acquireLock(key)).release()
+    await nothingLeft()
+  })
+
+  describe('a reply is lost, and the command sent again', () => {
+    for (const which of [[0], [0, 1], [0, 1, 2]]) {
+      const on = `on ${which.length} of them`
+
+      it(`of an acquire, ${on}: the lock is had once`, async () => {
+        const lost = which.map((index) => (proxies[index] as TcpProxy).dropReplies(1))
+        const mutex = mutexOn(clients, options)
+        const lock = await mutex.acquireLock(key)
+        await Promise.all(lost)
+        expect(await mutexOn(direct, options).tryAcquire(key)).to.equal(null)
+        await lock.release()
+        await nothingLeft()
+      })
+
+      it(`of a release, ${on}: it has happened, and is no error`, async () => {
+        const lock = await mutexOn(clients, options).acquireLock(key)
+        await until(async () => (await votes(direct, key)).every((vote) => vote !== null))
+        const lost = which.map((index) => (proxies[index] as TcpProxy).dropReplies(1))
+        await lock.release()
+        await Promise.all(lost)
+        await nothingLeft()
+      })
+
+      it(`of a renewal, ${on}: the lock stays`, async () => {
+        const terms = { ...options, expiry: Number.POSITIVE_INFINITY, lease: 1200 }
+        const lock = await mutexOn(clients, terms).acquireLock(key)
+        await until(async () => (await votes(direct, key)).every((vote) => vote !== null))
+        const lost = which.map((index) => (proxies[index] as TcpProxy).dropReplies(1))
+        await Promise.all(lost)
+        await sleep(1300)
+        expect(lock.signal.aborted).to.equal(false)
+        await lock.release()
+        await nothingLeft()
+      })
+    }
+  })
+
+  it('connections are cut while it is waited for: the lock comes all the same', async () => {
+    const holder = await mutexOn(direct, options).acquireLock(key)
+    const waiter = mutexOn(clients, options).acquireLock(key)
+    await sleep(20)
+    for (const proxy of proxies) proxy.cut()
+    await holder.release()
+    await (await waiter).release()
+    await nothingLeft()
+  })
+
+  it('scripts are flushed', async () => {
+    const mutex = mutexOn(clients, options)
+    const lock = await mutex.acquireLock(key)
+    await Promise.all(direct.map((client) => client.script('FLUSH')))
+    await lock.release()
+    await Promise.all(direct.map((client) => client.script('FLUSH')))
+    await mutex.runExclusive(key, () => {})
+    await nothingLeft()
+  })
+
+  describe('a master refuses', () => {
+    it('one: the others do', async () => {
+      await direct[0]?.rpush(`mutex:${key}`, 'no string')
+      await mutexOn(clients, options).runExclusive(key, () => {})
+    })
+
+    it('two: in their own words, at once', async () => {
+      for (const client of direct.slice(1)) await client.rpush(`mutex:${key}`, 'no string')
+      const error = await rejection(mutexOn(clients, options).acquireLock(key))
+      expect(error).to.be.instanceOf(MutexStoreError)
+      expect(error)
+        .to.have.property('message')
+        .that.matches(/^2 of 3 masters failed: .*WRONGTYPE/)
+      await until(async () => (await direct[0]?.exists(`mutex:${key}`)) === 0)
+    })
+
+    it('for want of memory: votes are given back all the same', async () => {
+      const lock = await mutexOn(clients, options).acquireLock(key)
+      await until(async () => (await votes(direct, key)).every((vote) => vote !== null))
+      for (const client of direct) await client.config('SET', 'maxmemory', 1)
+      try {
+        const error = await rejection(mutexOn(clients, options).acquireLock(freshKey()))
+        expect(error).to.be.instanceOf(MutexStoreError)
+        expect(error).to.have.property('message').that.includes('OOM')
+        expect(await mutexOn(direct, options).tryAcquire(key)).to.equal(null)
+        await lock.release()
+        await nothingLeft()
+      } finally {
+        for (const client of direct) await client.config('SET', 'maxmemory', 0)
+      }
+    })
+
+    it('all, since their clients are closed: at once', async () => {
+      const mutex = mutexOn(clients, options)
+      for (const client of clients) client.disconnect()
+      expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+    })
+  })
+
+  describe('closing', () => {
+    it('takes back what is asked for and what is held', async () => {
+      const holder = await mutexOn(direct, options).acquireLock(`${key}:taken`)
+      const mutex = mutexOn(clients, options)
+      await mutex.acquireLock(`${key}:held`)
+      const waiters = [`${key}:taken`, `${key}:held`, `${key}:free`].map((name) =>
+        rejection(mutex.acquireLock(name)),
+      )
+      await mutex.close()
+      for (const error of await Promise.all(waiters)) {
+        expect(error).to.be.instanceOf(MutexClosedError)
+      }
+      expect(await leftoversOf(direct, `${key}:held`)).to.deep.equal([])
+      expect(await leftoversOf(direct, `${key}:free`)).to.deep.equal([])
+      await holder.release()
+      await nothingLeft()
+    })
+
+    it('does not wait for masters that do not answer, nor leave the others’ votes', async () => {
+      const mutex = mutexOn(clients, options)
+      await mutex.acquireLock(key)
+      proxies[0].pause()
+      const asking = Promise.allSettled([mutex.acquireLock(`${key}:2`)])
+      await mutex.close()
+      await asking
+      expect(await leftoversOf(direct.slice(1), key)).to.deep.equal([])
+      proxies[0].resume()
+    })
+  })
+})
