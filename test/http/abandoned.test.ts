@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import { connect as connectHttp2 } from 'node:http2'
+import { type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { Mutex, memoryStore } from '@redismutex/core'
@@ -22,6 +22,29 @@ async function request(port: number): Promise<Socket> {
   await once(socket, 'connect')
   socket.write(POST)
   return socket
+}
+
+/** A request on a connection of HTTP/2. */
+function requestHttp2(port: number): ClientHttp2Stream {
+  const session = connectHttp2(`http://127.0.0.1:${port}`)
+  session.on('error', () => {})
+  atEnd(() => session.destroy())
+  const stream = session.request({ ':method': 'POST' })
+  stream.on('error', () => {})
+  return stream
+}
+
+interface Sender {
+  send(payload: unknown): unknown
+}
+
+/** A Web stream that gives as much as is read. */
+function endlessly(): ReadableStream {
+  return new ReadableStream({
+    pull(controller) {
+      controller.enqueue(Buffer.alloc(65536))
+    },
+  })
 }
 
 /** Something that a test waits for, or lets go on. */
@@ -87,25 +110,48 @@ describe('an answer that nobody gets', () => {
       await free()
     })
 
-    for (const [what, answer] of [
-      ['returns it', () => Readable.from(['x'])],
-      [
-        'sends it',
-        (reply: { send(payload: unknown): unknown }) => reply.send(Readable.from(['x'])),
-      ],
-    ] as const) {
-      it(`is given up when the handler makes a stream of it and ${what}`, async () => {
-        const app = await fastify()
-        const gone = gate()
-        app.post('/', async (request, reply) => {
-          request.lock?.signal.addEventListener('abort', gone.open)
-          socket.destroy()
+    const streams: Record<string, () => unknown> = {
+      'a stream': () => Readable.from(['x']),
+      'a Web stream': () => ReadableStream.from([Buffer.from('x'), Buffer.from('y')]),
+      'a Web stream that never ends': () => endlessly(),
+      'a Response': () => new Response('x'),
+      'a Response that never ends': () => new Response(endlessly()),
+    }
+    for (const [what, make] of Object.entries(streams)) {
+      for (const [how, answer] of [
+        ['returns it', (_reply: Sender, stream: unknown) => stream],
+        ['sends it', (reply: Sender, stream: unknown) => reply.send(stream)],
+      ] as const) {
+        it(`is given up when the handler makes ${what} of it and ${how}`, async () => {
+          const app = await fastify()
+          const gone = gate()
+          app.post('/', async (request, reply) => {
+            request.lock?.signal.addEventListener('abort', gone.open)
+            socket.destroy()
+            await gone.opened
+            return answer(reply, make())
+          })
+          const socket = await request(await portOf(app))
           await gone.opened
-          return answer(reply)
+          await free()
+          expect(app.mutex.stats().lost).to.equal(0)
+        })
+      }
+
+      it(`is given up when the client leaves in the middle of ${what}`, async () => {
+        const app = await fastify()
+        const sent = gate()
+        app.post('/', async (_request, reply) => {
+          // A byte at a time, so that there is a middle.
+          if (!what.includes('never')) reply.raw.write('a')
+          setImmediate(sent.open)
+          return make()
         })
         const socket = await request(await portOf(app))
-        await gone.opened
+        await sent.opened
+        socket.destroy()
         await free()
+        expect(app.mutex.stats().lost).to.equal(0)
       })
     }
 
@@ -126,15 +172,78 @@ describe('an answer that nobody gets', () => {
       await free()
     })
 
-    it('is given up when the server itself destroys the response', async () => {
-      const app = await fastify()
-      app.post('/', async (_request, reply) => {
-        reply.raw.destroy()
-      })
-      await request(await portOf(app))
-      await until(() => app.mutex.stats().acquired === 1)
-      await free()
-    })
+    const destroyers: Record<string, (res: { destroy(): unknown }) => unknown> = {
+      'at once': (res) => void res.destroy(),
+      'at once, by an async handler': async (res) => void res.destroy(),
+      'later, by a callback': (res) => void setImmediate(() => res.destroy()),
+      'later, by an async handler': async (res) => {
+        await new Promise((resolve) => setImmediate(resolve))
+        res.destroy()
+      },
+    }
+    for (const http2 of [false, true]) {
+      for (const [how, destroy] of Object.entries(destroyers)) {
+        it(`is given up when the server destroys the response ${how}${http2 ? ', on HTTP/2' : ''}`, async () => {
+          const app = await fastify(http2)
+          app.post('/', (_request, reply) => destroy(reply.raw) as Promise<void> | undefined)
+          const port = await portOf(app)
+          if (http2) requestHttp2(port)
+          else await request(port)
+          await until(() => app.mutex.stats().acquired === 1)
+          await free()
+          expect(app.mutex.stats().lost).to.equal(0)
+        })
+      }
+    }
+
+    for (const http2 of [false, true]) {
+      for (const late of [false, true]) {
+        const how = `${late ? 'before' : 'while'} somebody saves at its end${http2 ? ', on HTTP/2' : ''}`
+        it(`is given up once it was saved, when the client leaves ${how}`, async () => {
+          const app = Fastify(
+            (http2 ? { http2: true } : {}) as object,
+          ) as unknown as FastifyInstance
+          atEnd(() => app.close())
+          const saving = gate()
+          const saved = gate()
+          // Wraps `end` before the lock, as a session does that comes first.
+          app.addHook('onRequest', async (_request, reply) => {
+            const { end } = reply.raw
+            reply.raw.end = function (this: typeof reply.raw, ...args: Parameters<typeof end>) {
+              saving.open()
+              void saved.opened.then(() => end.apply(this, args))
+              return this
+            } as typeof end
+          })
+          await app.register(requestLock, { store, keyFrom: () => 'key' })
+          const gone = gate()
+          app.post('/', async (request) => {
+            request.lock?.signal.addEventListener('abort', gone.open)
+            if (late) {
+              leave()
+              await gone.opened
+            }
+            return 'x'
+          })
+          const port = await portOf(app)
+          let leave: () => void
+          if (http2) {
+            const stream = requestHttp2(port)
+            leave = () => stream.close()
+          } else {
+            const socket = await request(port)
+            leave = () => socket.destroy()
+          }
+          await saving.opened
+          leave()
+          await gone.opened
+          expect(await mutex.tryAcquire('key')).to.equal(null)
+          saved.open()
+          await free()
+          expect(app.mutex.stats().lost).to.equal(0)
+        })
+      }
+    }
 
     it('is given up on HTTP/2 when the handler returns its reply', async () => {
       const app = await fastify(true)
@@ -145,10 +254,7 @@ describe('an answer that nobody gets', () => {
         await gone.opened
         return reply.send('x')
       })
-      const session = connectHttp2(`http://127.0.0.1:${await portOf(app)}`)
-      atEnd(() => session.destroy())
-      const stream = session.request({ ':method': 'POST' })
-      stream.on('error', () => {})
+      const stream = requestHttp2(await portOf(app))
       await gone.opened
       await free()
     })

@@ -94,6 +94,49 @@ for (const framework of allFrameworks) {
       expect(await inTurn([app], 300)).to.deep.equal(new Map([[200, 300]]))
     })
 
+    it('wait where somebody has wrapped the end before, who saves first', async () => {
+      const { redis, proxy } = await throughProxy()
+      const order: string[] = []
+      const app = await framework.start(
+        {
+          redis,
+          keyPrefix: freshPrefix(),
+          blocking: false,
+          // As a session does that comes before the lock.
+          before(res) {
+            const { end } = res
+            res.end = function (this: typeof res, ...args: Parameters<typeof end>) {
+              setTimeout(() => {
+                order.push('saved')
+                proxy.pause()
+                setTimeout(() => {
+                  order.push('released')
+                  proxy.resume()
+                }, 20)
+                end.apply(this, args)
+              }, 5)
+              return this
+            } as typeof end
+          },
+        },
+        ({ send }) => send('done'),
+      )
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'done' })
+      expect(order).to.deep.equal(['saved', 'released'])
+      await until(() => app.mutex.stats().held === 0, 'the release')
+      expect(app.mutex.stats()).to.include({ lost: 0, storeErrors: 0 })
+    })
+
+    it('reach the client before a late error closes the connection', async () => {
+      const setup = { redis: await distant(5), keyPrefix: freshPrefix(), awaitRelease: true }
+      const app = await framework.start(setup, ({ send }) => {
+        send('first')
+        throw new Error('late')
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+      await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+
     it('do not wait with awaitRelease: false, and then one is refused by himself', async () => {
       const options = { blocking: false, awaitRelease: false }
       const apps = await pair(framework, 15, options, ({ send }) => send('done'))
@@ -272,15 +315,6 @@ for (const framework of frameworks) {
       })
       expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
       expect(await late.wait('the error')).to.include({ code: 'ERR_STREAM_WRITE_AFTER_END' })
-    })
-
-    it('is sent before a late error closes the connection', async () => {
-      const setup = { redis: await distant(5), keyPrefix: freshPrefix(), awaitRelease: true }
-      const app = await framework.start(setup, ({ send }) => {
-        send('first')
-        throw new Error('late')
-      })
-      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
     })
 
     it('does not wait for a handler that answers early and works on', async () => {

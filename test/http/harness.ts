@@ -45,6 +45,8 @@ export interface LockSetup {
   onClientAbort?: 'keep' | 'release'
   awaitRelease?: boolean
   serverTiming?: boolean
+  /** Not of the lock: what is done to each response before it. */
+  before?: (res: ServerResponse) => void
 }
 
 /** A request as a handler sees it. */
@@ -85,9 +87,15 @@ export const byUser = ({ headers }: Asked): string | undefined => {
 const expressApp = (name: string, express: typeof express5, wrapped: boolean): Framework => ({
   name,
   seesHandlers: wrapped,
-  async start(setup, handler) {
+  async start({ before, ...setup }, handler) {
     const app = express()
     app.set('env', 'test')
+    if (before) {
+      app.use((_req, res, next) => {
+        before(res)
+        next()
+      })
+    }
     const lock = expressLock({ keyFrom: byUser, ...setup })
     app.use(lock)
     const run: express5.RequestHandler = (req, res) =>
@@ -107,8 +115,9 @@ const expressApp = (name: string, express: typeof express5, wrapped: boolean): F
 const fastifyApp: Framework = {
   name: 'Fastify',
   seesHandlers: true,
-  async start(setup, handler) {
+  async start({ before, ...setup }, handler) {
     const app = fastify({ exposeHeadRoutes: false })
+    if (before) app.addHook('onRequest', async (_request, reply) => before(reply.raw))
     await app.register(fastifyLock, { keyFrom: byUser, ...setup })
     app.route({
       method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],

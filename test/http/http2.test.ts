@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
 import { memoryStore } from '@redismutex/core'
 import { type RequestLockOptions, requestLock } from '@redismutex/fastify'
 import { expect } from 'chai'
@@ -10,7 +11,11 @@ import { PATIENCE, Signal, until, within } from './harness.js'
 
 type Handle = (
   request: { url: string; lock: import('@redismutex/core').Lock | null },
-  reply: { raw: import('node:http2').Http2ServerResponse },
+  reply: {
+    raw: import('node:http2').Http2ServerResponse
+    send(payload: unknown): void
+    hijack(): { raw: import('node:http2').Http2ServerResponse }
+  },
 ) => unknown
 
 async function serve(handle: Handle, options: RequestLockOptions = {}) {
@@ -171,6 +176,80 @@ describe('HTTP/2', () => {
       expect((await ask(open(port), '/next')).status).to.equal(200)
     })
   }
+
+  for (const [how, answer] of [
+    ['gives', async () => 'x'.repeat(5_000_000)],
+    ['gives bytes', async () => Buffer.alloc(5_000_000, 'x')],
+    ['sends', (_request, reply) => void reply.send('x'.repeat(5_000_000))],
+    ['ends by itself', (_request, reply) => void reply.hijack().raw.end('x'.repeat(5_000_000))],
+  ] as const satisfies [string, Handle][]) {
+    it(`does not let a slow reader hold the lock for a large answer that the handler ${how}`, async () => {
+      const { mutex, port } = await serve((request, reply) =>
+        request.url === '/large' ? answer(request as never, reply as never) : 'done',
+      )
+      const stream = send(open(port), '/large')
+      stream.pause()
+      await once(stream, 'response')
+      expect((await ask(open(port), '/next')).body).to.equal('done')
+      expect(mutex.stats()).to.include({ acquired: 2, lost: 0 })
+      // And it gets all of it, however slowly.
+      let length = 0
+      stream.on('data', (data) => {
+        length += data.length
+      })
+      stream.resume()
+      await once(stream, 'close')
+      expect(length).to.equal(5_000_000)
+    })
+  }
+
+  it('gives a stream as slowly as it is read, and holds meanwhile', async () => {
+    let made = 0
+    const { mutex, port } = await serve((_request, reply) => {
+      const stream = new Readable({
+        read() {
+          made += 65_536
+          this.push(made > 10_000_000 ? null : Buffer.alloc(65_536))
+        },
+      })
+      reply.send(stream)
+    })
+    const stream = send(open(port), '/')
+    stream.pause()
+    await once(stream, 'response')
+    await new Promise((resolve) => setTimeout(resolve, 30))
+    expect(made).to.be.lessThan(5_000_000)
+    expect(mutex.stats().held).to.equal(1)
+    stream.resume()
+    await once(stream, 'close')
+    await until(() => mutex.stats().held === 0, 'the release')
+  })
+
+  it('gives a client up that leaves while keyFrom still looks for its key', async () => {
+    const looking = new Signal()
+    const found = new Signal()
+    const ran: string[] = []
+    const { mutex, port } = await serve(async ({ url }) => void ran.push(url), {
+      keyFrom: async ({ url }) => {
+        if (url === '/left') {
+          looking.fire()
+          await found.promise
+        }
+        return 'ann'
+      },
+    })
+    const session = open(port)
+    const stream = send(session, '/left')
+    await looking.wait('keyFrom')
+    stream.close(8)
+    await once(stream, 'close')
+    // What was sent after it has come after it.
+    await ask(session, '/next')
+    found.fire()
+    await ask(session, '/last')
+    expect(ran).to.deep.equal(['/next', '/last'])
+    expect(mutex.stats()).to.include({ acquired: 2, held: 0 })
+  })
 
   it('frees the lock when a client cancels in the middle of a large answer', async () => {
     const { mutex, port } = await serve(async () => 'x'.repeat(5_000_000))

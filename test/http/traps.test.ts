@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BlockTimeExceedError, Mutex, memoryStore } from '@redismutex/core'
+import { memoryStore } from '@redismutex/core'
 import { requestLock } from '@redismutex/express'
 import fastifyLock from '@redismutex/fastify'
 import { expect } from 'chai'
@@ -206,33 +206,6 @@ for (const framework of frameworks) {
         expect(app.mutex.stats().lost).to.equal(0)
       })
     }
-  })
-
-  describe(`A handler of ${framework.name} that asks its own server for the same user`, () => {
-    it('waits for itself no longer than blockTime, and the error says who holds', async () => {
-      let inner = 0
-      const app = await framework.start({ blockTime: 60 }, async ({ req, send }) => {
-        if (req.url === '/outer') inner = (await ask(`${app.url}/inner`, 'ann')).status
-        send('done')
-      })
-      expect((await ask(`${app.url}/outer`, 'ann')).status).to.equal(200)
-      expect(inner).to.equal(409)
-    })
-
-    it('is told by the error how long this process has held', async () => {
-      const mutex = new Mutex(memoryStore(), { blockTime: 50 })
-      let error: unknown
-      const app = await framework.start({ mutex }, async ({ send }) => {
-        error = await mutex.acquireLock('ann').then(
-          () => undefined,
-          (reason) => reason,
-        )
-        send('done')
-      })
-      await ask(app.url, 'ann')
-      expect(error).to.be.instanceOf(BlockTimeExceedError)
-      expect((error as Error).message).to.match(/this process itself has held it for \d+ ms/)
-    })
   })
 
   describe(`Waiters in ${framework.name}`, () => {

@@ -3,6 +3,7 @@ export type MutexErrorCode =
   | 'ERR_MUTEX_LOCKED'
   | 'ERR_MUTEX_BLOCK_TIME_EXCEEDED'
   | 'ERR_MUTEX_QUEUE_FULL'
+  | 'ERR_MUTEX_REENTRY'
   | 'ERR_MUTEX_UNLOCK'
   | 'ERR_MUTEX_LOST'
   | 'ERR_MUTEX_EXPIRED'
@@ -23,6 +24,7 @@ const classes: Readonly<Record<MutexErrorCode, string>> = {
   ERR_MUTEX_LOCKED: 'MutexLockError',
   ERR_MUTEX_BLOCK_TIME_EXCEEDED: 'BlockTimeExceedError',
   ERR_MUTEX_QUEUE_FULL: 'MutexQueueFullError',
+  ERR_MUTEX_REENTRY: 'MutexReentryError',
   ERR_MUTEX_UNLOCK: 'MutexUnlockError',
   ERR_MUTEX_LOST: 'MutexLostError',
   ERR_MUTEX_EXPIRED: 'MutexExpiredError',
@@ -74,6 +76,11 @@ export class BlockTimeExceedError extends MutexError {
 /** `maxWaiting` callers wait for this key in this process already. */
 export class MutexQueueFullError extends MutexError {
   override readonly code = 'ERR_MUTEX_QUEUE_FULL'
+}
+
+/** An HTTP request that holds the key asks for it again, and would wait for itself. */
+export class MutexReentryError extends MutexError {
+  override readonly code = 'ERR_MUTEX_REENTRY'
 }
 
 /** What was to be released is not held any more; `cause` says why. */

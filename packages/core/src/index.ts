@@ -10,6 +10,7 @@ export {
   MutexLockError,
   MutexLostError,
   MutexQueueFullError,
+  MutexReentryError,
   MutexStoreError,
   MutexUnlockError,
 } from './errors.js'

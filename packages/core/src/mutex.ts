@@ -1,7 +1,7 @@
 import type { Caller } from './aborts.js'
 import { LONGEST_TIMER, now } from './clock.js'
 import { Core } from './core.js'
-import { MutexClosedError, MutexLockError } from './errors.js'
+import { MutexClosedError, MutexLockError, MutexReentryError } from './errors.js'
 import { Lock } from './lock.js'
 import { Member, type MutexStats } from './member.js'
 import {
@@ -13,6 +13,7 @@ import {
   shown,
 } from './options.js'
 import { Place, type Want } from './place.js'
+import { type Following, holdsItself } from './reentry.js'
 import type { Store } from './stores/store.js'
 import { isTraced, traced } from './tracing.js'
 
@@ -22,6 +23,7 @@ export interface AcquireOptions extends Pick<MutexOptions, 'blocking' | 'blockTi
   signal?: AbortSignal | undefined
 }
 
+let following: (mutex: Mutex) => Following
 let acquire: (mutex: Mutex, key: string | readonly string[], caller: Caller) => Promise<Lock>
 
 const acquireOptionNames = ['blocking', 'blockTime', 'signal'] as const
@@ -47,6 +49,7 @@ export class Mutex implements AsyncDisposable {
 
   static {
     acquire = (mutex, key, caller) => mutex.#acquire(key, mutex.#policy, caller)
+    following = (mutex) => mutex.#core.following
   }
 
   /**
@@ -77,6 +80,7 @@ export class Mutex implements AsyncDisposable {
    * @throws BlockTimeExceedError if it did not come within `blockTime`
    * @throws MutexQueueFullError if `maxWaiting` wait for it in this process already
    * @throws MutexStoreError if the store can't be asked
+   * @throws MutexReentryError, if a request that holds one of the keys by `requestLock` asks for it
    * @throws MutexClosedError if the mutex is closed
    * @throws MutexLostError, MutexExpiredError if one of several keys is lost before the last has come
    * @throws TypeError, RangeError for wrong keys or options; the signal's reason when it aborts
@@ -210,6 +214,7 @@ export class Mutex implements AsyncDisposable {
   ): Promise<Lock> {
     if (typeof key !== 'string') return this.#acquireAll(key, policy, signal)
     const name = this.#nameOf(key)
+    this.#refuseReentry(key, name, policy, signal)
     const { blockTime, expiry } = policy
     const member = this.#member
     return new Promise((resolve, refused) => {
@@ -236,6 +241,7 @@ export class Mutex implements AsyncDisposable {
       const name = this.#nameOf(key)
       if (!byName.has(name)) byName.set(name, key)
     }
+    for (const [name, key] of byName) this.#refuseReentry(key, name, policy, signal)
     const held = new Map<string, Place>()
     try {
       for (const name of [...byName.keys()].sort()) {
@@ -274,6 +280,23 @@ export class Mutex implements AsyncDisposable {
     return new Lock(places, now() - began)
   }
 
+  /** Who holds a lock and waits for it waits for itself, if it can be told that it is the same. */
+  #refuseReentry(
+    key: string,
+    name: string,
+    { blocking }: Policy,
+    signal: AbortSignal | Caller | undefined,
+  ): void {
+    if (signal !== undefined && !(signal instanceof AbortSignal)) return
+    this.#core.following.ask()
+    if (!blocking || !holdsItself(this.store, name)) return
+    this.#member.refused++
+    throw new MutexReentryError(
+      'this request holds the lock already: asking for it again, it would wait for itself',
+      { key },
+    )
+  }
+
   #take(name: string, want: Want): void {
     if (want.member.closed) throw closed(want.key)
     want.signal?.throwIfAborted()
@@ -306,4 +329,9 @@ export function acquireFor(
   caller: Caller,
 ): Promise<Lock> {
   return acquire(mutex, key, caller)
+}
+
+/** Whether requests that hold its locks are followed, so that they can be told from others who ask. */
+export function followingOf(mutex: Mutex): Following {
+  return following(mutex)
 }

@@ -87,7 +87,7 @@ function create(options: RequestLockOptions): RequestLock {
       next(error || new Error('onBusy has rejected with nothing'))
       return
     }
-    next()
+    exchange.holds.run(next)
   }
 
   return Object.assign(requestLock, {

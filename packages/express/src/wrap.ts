@@ -33,13 +33,11 @@ export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, u
     )
   }
   const wrapped: RequestHandler<P, ResBody, ReqBody, Query, Locals> = (req, res, next) => {
-    const exchange = Exchange.of(res)
+    const holds = Exchange.of(res)?.holds
     let passedOn = false
     const broken = () => {
-      // A late error makes Express close the connection: what was answered has to be on its way.
-      exchange?.flush()
       // After the first byte nobody is left to answer.
-      if (!passedOn && res.headersSent) exchange?.drop()
+      if (!passedOn && res.headersSent) holds?.drop()
     }
     const passOn = ((signal?: unknown) => {
       if (isError(signal)) broken()
@@ -48,24 +46,24 @@ export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, u
     }) as NextFunction
     const failed = (error: unknown) => {
       broken()
-      exchange?.done('unknown')
+      holds?.done('unknown')
       next(error)
     }
 
-    exchange?.begin()
+    holds?.begin()
     let result: unknown
     try {
-      result = handler(req, res, passOn)
+      result = holds ? holds.run(() => handler(req, res, passOn)) : handler(req, res, passOn)
     } catch (error) {
       failed(error)
       return
     }
     if (!isThenable(result)) {
-      exchange?.done('unknown')
+      holds?.done('unknown')
       return
     }
     result.then(
-      () => exchange?.done(passedOn ? 'unknown' : 'nobody'),
+      () => holds?.done(passedOn ? 'unknown' : 'nobody'),
       // `next(undefined)` would go on as if nothing had happened.
       (error) => failed(error || new Error('Rejected promise')),
     )

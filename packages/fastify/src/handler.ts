@@ -11,28 +11,30 @@ type Handler = RouteOptions['handler']
 export function withLock(handler: Handler): Handler {
   const locked = function (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
     const exchange = Exchange.of(reply.raw)
-    if (!exchange?.holding) return handler.call(this, request, reply)
+    if (!exchange?.holds.any) return handler.call(this, request, reply)
+    const { holds } = exchange
     settleAtEnd(reply, exchange)
-    const sending = watchSending(reply, exchange)
-    exchange.begin()
+    const sending = watchSending(reply, holds)
+    if (request.raw.httpVersionMajor === 2) writeThrough(reply)
+    holds.begin()
     let result: ReturnType<Handler>
     try {
-      result = handler.call(this, request, reply)
+      result = holds.run(() => handler.call(this, request, reply))
     } catch (error) {
-      exchange.done('framework')
+      holds.done('framework')
       throw error
     }
     if (!isThenable(result)) {
-      exchange.done('unknown')
+      holds.done('unknown')
       return result
     }
     result.then(
       (payload: unknown) => {
         // Fastify sends no empty answer to a client that has left; what is being sent comes to its end.
         const dropped = payload === undefined && exchange.cut && !sending.begun
-        exchange.done(dropped || isHijacked(reply) ? 'nobody' : 'framework')
+        holds.done(dropped || isHijacked(reply) ? 'nobody' : 'framework')
       },
-      () => exchange.done(isHijacked(reply) ? 'nobody' : 'framework'),
+      () => holds.done(isHijacked(reply) ? 'nobody' : 'framework'),
     )
     return result
   }
@@ -66,22 +68,55 @@ function settleAtEnd(reply: FastifyReply, exchange: Exchange): void {
 
 /**
  * Sees that an answer is being sent: hooks may work on it although its client has left. Of a stream
- * it sees when that is over too, since Fastify does not end the response of a stream that broke.
+ * it sees when that is over too, since Fastify does not end the response of a stream that broke, or
+ * whose client has left.
  */
-function watchSending(reply: FastifyReply, exchange: Exchange): { begun: boolean } {
+function watchSending(reply: FastifyReply, holds: Exchange['holds']): { begun: boolean } {
   const sending = { begun: false }
   const { send } = reply
   reply.send = function (payload) {
     sending.begun = true
-    if (payload instanceof Readable) {
-      const forget = finished(payload, () => {
-        forget()
-        exchange.drop()
-      })
-    }
+    if (typeof payload === 'object' && payload !== null) whenRead(payload, () => holds.drop())
     return send.call(this, payload)
   }
   return sending
+}
+
+/** Calls back when a stream, or the body of a `Response`, has ended, broken or been given up. */
+function whenRead(payload: object, callback: () => void): void {
+  if (payload instanceof Readable) {
+    const forget = finished(payload, () => {
+      forget()
+      callback()
+    })
+    return
+  }
+  const stream = payload instanceof Response ? payload.body : payload
+  if (!(stream instanceof ReadableStream)) return
+  const { getReader } = stream
+  stream.getReader = function (this: ReadableStream, ...args: []) {
+    const reader = getReader.apply(this, args)
+    reader.closed.then(callback, callback)
+    return reader
+  } as typeof getReader
+}
+
+/**
+ * Lets Fastify give a large answer to HTTP/2 at once, as to HTTP/1, where it waits for its reader
+ * every 64 kB: it is in memory as a whole already, and its lock would be kept by a slow reader.
+ */
+function writeThrough(reply: FastifyReply): void {
+  const res = reply.raw
+  const { write } = res
+  let written = 0
+  res.write = function (this: typeof res, ...args: Parameters<typeof write>) {
+    const more = write.apply(this, args)
+    const [chunk]: unknown[] = args
+    if (!(chunk instanceof Uint8Array)) return more
+    const rest = Number(res.getHeader('content-length')) - written
+    written += chunk.byteLength
+    return more || chunk.buffer.byteLength - chunk.byteOffset >= rest
+  } as typeof write
 }
 
 function isHijacked(reply: FastifyReply): boolean {

@@ -102,7 +102,7 @@ async function pass(
     next((error || new Error('onBusy has rejected with nothing')) as Error)
     return
   }
-  next()
+  exchange.holds.run(next)
 }
 
 function addTiming(reply: FastifyReply, waited: number): void {

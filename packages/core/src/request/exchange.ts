@@ -1,75 +1,46 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Abortable, Caller } from '../aborts.js'
 import { ClientGoneError } from '../errors.js'
-import type { Store } from '../stores/store.js'
-import type { Hold } from './hold.js'
-import { LastBytes } from './last-bytes.js'
+import { Holds } from './holds.js'
+import { type HttpRequest, type HttpResponse, isHttp2, type Method } from './http.js'
+import type { LastBytes } from './last-bytes.js'
 import { unwatchSocket, watchSocket } from './sockets.js'
-
-export type HttpRequest = IncomingMessage | Http2ServerRequest
-export type HttpResponse = ServerResponse | Http2ServerResponse
-
-/** `end` as anybody may call or wrap it. */
-export type End = (this: unknown, ...args: unknown[]) => unknown
 
 const EXCHANGE: unique symbol = Symbol('redismutex.exchange')
 
 /** On the response itself: a WeakMap would cost more for each request than all the rest. */
 type Watched = HttpResponse & { [EXCHANGE]?: Exchange }
 
-/**
- * Who is left to end a response when a handler is done: `'nobody'`, the `'framework'` with what the
- * handler gave it, or somebody `'unknown'`: callbacks, or the middleware that comes next.
- */
-export type Ending = 'nobody' | 'framework' | 'unknown'
-
 /** How often a response is looked at whose end somebody puts off, when no event may tell of it. */
 const LOOK = 10
 
 /**
- * How long an answer that waits for its lock's release waits for the handler: one that answers
- * early and works on is not to be waited for.
- */
-const HANDLER_GRACE = 50
-
-/**
  * One request and its response, watched from the first middleware on: has the server ended the
- * response, has the client left before, is the handler still at work? The locks that the request
- * holds go back when the server and the handler are done.
+ * response, has the client left before? What the request holds (`holds`) is told of both.
  *
- * The end is `res.end()` having taken effect. `finish` and `close` would not do: after an abort
- * `finish` never comes, `close` comes while the handler still works, and a response that is queued
- * behind another one on a pipelined connection gets neither.
+ * The end is `res.end()` having taken effect, or `res.destroy()` by the server itself. `finish` and
+ * `close` would not do: after an abort `finish` never comes, `close` comes while the handler still
+ * works, and a response that is queued behind another one on a pipelined connection gets neither.
  */
 export class Exchange implements Caller {
   /** Has the server ended the response? */
   ended = false
   /** Has the client left before that? */
   gone = false
-  /** The handlers at work of which it will be known when they are done. */
-  #working = 0
-  /** Who is left to end the response. */
-  #left: Ending = 'unknown'
+  readonly holds: Holds
+  /** What keeps the end of the answer back until its lock is released. */
+  lastBytes: LastBytes | undefined
   /** Was an end called that somebody puts off who has wrapped it since? */
-  #ending = false
+  #putOff = false
   /** Was ours called? It may not have taken effect yet. */
   #called = false
-  #holds: Hold[] = []
-  /** Has what was to be sent ended, or broken? */
-  #dropped = false
   #whenOver: (() => void)[] | undefined
-  #lastBytes: LastBytes | undefined
   /** Waits for a lock on behalf of the request. */
   #waiting: Abortable | undefined
   #look: NodeJS.Timeout | undefined
   /** Of HTTP/1; a stream of HTTP/2 tells by itself. */
   #socket: Socket | undefined
-  readonly #wrapper: End
-  readonly #inner: End
-  /** Did somebody wrap `end` before, who may put off the real end? */
-  readonly #wrapped: boolean
+  readonly #wrapper: Method
 
   /** The exchange of a response, if it is watched. */
   static of(res: HttpResponse): Exchange | undefined {
@@ -86,10 +57,12 @@ export class Exchange implements Caller {
     readonly res: HttpResponse,
   ) {
     ;(res as Watched)[EXCHANGE] = this
-    this.#wrapped = Object.hasOwn(res, 'end')
-    this.#inner = res.end as End
-    this.#wrapper = wrapper(this)
+    this.holds = new Holds(this)
+    this.wrapped = Object.hasOwn(res, 'end')
+    this.innerEnd = res.end as Method
+    this.#wrapper = endOf(this)
     res.end = this.#wrapper as typeof res.end
+    res.destroy = destroyOf(this, res.destroy as Method) as typeof res.destroy
     this.ended = res.writableEnded
     if (this.ended) return
     res.once('finish', () => {
@@ -108,60 +81,19 @@ export class Exchange implements Caller {
     }
   }
 
+  /** `end` as it was before us. */
+  readonly innerEnd: Method
+  /** Did somebody wrap it before us, who may put off the real end? */
+  readonly wrapped: boolean
+
   /** Is there nobody to work for any more? */
   get over(): boolean {
     return this.ended || this.gone
   }
 
-  /** @throws why waiting for a lock has become useless, if so */
-  throwIfAborted(): void {
-    if (this.over) throw overWhileWaiting()
-  }
-
-  add(waiting: Abortable): void {
-    this.#waiting = waiting
-  }
-
-  delete(): void {
-    this.#waiting = undefined
-  }
-
-  /** Of these keys, those that the request does not hold yet. */
-  lacking(store: Store, keys: string | readonly string[]): string | readonly string[] | null {
-    if (this.#holds.length === 0) return keys
-    const wanted = typeof keys === 'string' ? [keys] : keys
-    const lacking = wanted.filter((key) => {
-      const name = store.nameOf(key)
-      return !this.#holds.some((hold) => hold.has(store, name))
-    })
-    return lacking.length === 0 ? null : lacking
-  }
-
-  /** The request holds a lock from now on. */
-  hold(hold: Hold): void {
-    this.#holds.push(hold)
-    if (hold.terms.awaitRelease && !this.#wrapped)
-      this.#lastBytes ??= new LastBytes(this.res, this.#inner)
-  }
-
-  /** A handler begins that will tell when it is done. */
-  begin(): void {
-    this.#working++
-    for (const hold of this.#holds) hold.unlimit()
-    this.#noticeEnd()
-  }
-
-  /** It is done: who is left to end the response, if it has not? */
-  done(left: Ending): void {
-    this.#working--
-    this.#left = left
-    this.#settle()
-  }
-
-  /** What was to be sent is over: if the client has left, nobody will end the response any more. */
-  drop(): void {
-    this.#dropped = true
-    this.#settle()
+  /** Was an end called that has not taken effect yet? */
+  get ending(): boolean {
+    return !this.ended && (this.#putOff || this.#called)
   }
 
   /** Is the connection closed, though its event may not have come yet? */
@@ -180,29 +112,57 @@ export class Exchange implements Caller {
     this.#whenOver.push(callback)
   }
 
-  /** Does it hold a lock? */
-  get holding(): boolean {
-    return this.#holds.length > 0
+  /** @throws why waiting for a lock has become useless, if so */
+  throwIfAborted(): void {
+    if (this.over) throw overWhileWaiting()
   }
 
-  /** Sends what waits for a release, at once. */
-  flush(): void {
-    this.#lastBytes?.flush()
+  add(waiting: Abortable): void {
+    this.#waiting = waiting
+  }
+
+  delete(): void {
+    this.#waiting = undefined
+  }
+
+  /** Sees from now on an end that somebody puts off who has wrapped it since. */
+  noticeEnd(): void {
+    const outer = this.res.end as Method
+    if (outer === this.#wrapper || this.#putOff) return
+    const exchange = this
+    this.res.end = function end(this: HttpResponse, ...args: unknown[]) {
+      exchange.#putOff = true
+      return outer.apply(this, args)
+    } as typeof this.res.end
   }
 
   /** The wrapped `end`. */
   end(args: unknown[]): unknown {
-    const { res } = this
-    if (this.#lastBytes?.takes(args, this.over)) {
+    const { res, lastBytes } = this
+    if (lastBytes?.takes(args, this.over || !this.holds.any)) {
       if (!this.ended) this.#serverEnded()
       return res
     }
-    const result = this.#inner.apply(res, args)
+    let result: unknown
+    try {
+      result = this.innerEnd.apply(
+        res,
+        this.wrapped && isHttp2(res) ? this.#calledBack(args) : args,
+      )
+    } catch (error) {
+      lastBytes?.flush()
+      throw error
+    }
     if (!this.ended) {
       this.#called = true
       this.#judge()
     }
     return result
+  }
+
+  /** The wrapped `destroy`: the server gives the response up. */
+  destroyed(): void {
+    if (!this.ended && !this.ending) this.#serverEnded()
   }
 
   socketClosed(): void {
@@ -211,9 +171,9 @@ export class Exchange implements Caller {
     if (this.over) return
     this.gone = true
     this.#waiting?.aborted(overWhileWaiting())
-    for (const hold of this.#holds) hold.clientGone()
+    this.holds.clientGone()
     this.#tell()
-    this.#settle()
+    this.holds.settle()
     if (this.#called) this.#judge()
   }
 
@@ -223,16 +183,26 @@ export class Exchange implements Caller {
     if (this.ended) return
     const { res } = this
     // HTTP/2 ignores the end of a stream that is closed; a plain one has nothing to wait for.
-    if (res.writableEnded || (this.#called && this.gone && !this.#wrapped)) {
+    if (res.writableEnded || (this.#called && this.gone && !this.wrapped)) {
       this.#serverEnded()
       return
     }
-    if (this.gone && !this.#holds.some((hold) => hold.lives)) return
-    if (!this.#called) return
+    if (!this.#called || (this.gone && !this.holds.live)) return
     // Somebody saves or compresses first. Queued or aborted responses tell nothing of their end.
     if (this.#look === undefined) res.once('prefinish', () => this.#judge())
     this.#look = setTimeout(() => this.#judge(), LOOK)
     this.#look.unref()
+  }
+
+  /** The late end of a stream that is closed shows by nothing but its callback. */
+  #calledBack(args: unknown[]): unknown[] {
+    const own = args.filter((arg) => typeof arg !== 'function').slice(0, 2)
+    const callback = args.find((arg) => typeof arg === 'function') as Method | undefined
+    const told = (...results: unknown[]) => {
+      if (!this.ended) this.#serverEnded()
+      callback?.apply(this.res, results)
+    }
+    return [...own, ...Array(2 - own.length).fill(undefined), told]
   }
 
   #serverEnded(): void {
@@ -240,50 +210,13 @@ export class Exchange implements Caller {
     if (!this.#queued) this.#forget()
     this.#waiting?.aborted(overWhileWaiting())
     this.#tell()
-    this.#settle()
+    this.holds.settle()
   }
 
   #tell(): void {
     const callbacks = this.#whenOver ?? []
     this.#whenOver = undefined
     for (const callback of callbacks) callback()
-  }
-
-  /** Releases if the request is over, or sees to it that it will be. */
-  #settle(): void {
-    if (!this.over || this.#holds.length === 0) return
-    if (this.#working > 0) {
-      if (this.#lastBytes?.held) this.#lastBytes.flushIn(HANDLER_GRACE)
-      return
-    }
-    if (!this.ended && !this.#abandoned) {
-      for (const hold of this.#holds) hold.limit()
-      return
-    }
-    const holds = this.#holds
-    this.#holds = []
-    // The one taken last is given back first.
-    const releases = holds.reverse().map((hold) => hold.release())
-    if (this.#lastBytes?.held) void Promise.all(releases).then(() => this.flush())
-  }
-
-  /** The client has left, the handler is done: will nobody end the response any more? */
-  get #abandoned(): boolean {
-    if (this.#ending || this.#called) return false
-    if (this.#dropped) return true
-    if (this.#left === 'unknown') return false
-    return this.#left === 'nobody' || this.res.headersSent
-  }
-
-  /** Sees an end that somebody puts off who has wrapped it since. */
-  #noticeEnd(): void {
-    const outer = this.res.end as End
-    if (outer === this.#wrapper || this.#ending) return
-    const exchange = this
-    this.res.end = function end(this: HttpResponse, ...args: unknown[]) {
-      exchange.#ending = true
-      return outer.apply(this, args)
-    } as typeof this.res.end
   }
 
   /** Does its response wait for the one before it on its connection? */
@@ -298,9 +231,17 @@ export class Exchange implements Caller {
   }
 }
 
-function wrapper(exchange: Exchange): End {
+function endOf(exchange: Exchange): Method {
   return function end(...args) {
     return exchange.end(args)
+  }
+}
+
+function destroyOf(exchange: Exchange, inner: Method): Method {
+  return function destroy(this: unknown, ...args) {
+    const result = inner.apply(this, args)
+    exchange.destroyed()
+    return result
   }
 }
 
@@ -311,10 +252,6 @@ function wrapper(exchange: Exchange): End {
 function tellClose(res: HttpResponse): void {
   const untold = setImmediate(() => res.emit('close'))
   res.once('close', () => clearImmediate(untold))
-}
-
-function isHttp2(res: HttpResponse): res is Http2ServerResponse {
-  return !('assignSocket' in res)
 }
 
 function overWhileWaiting(): ClientGoneError {

@@ -1,6 +1,6 @@
 import { MutexError, MutexStoreError } from '../errors.js'
 import type { Lock } from '../lock.js'
-import { acquireFor, type Mutex } from '../mutex.js'
+import { acquireFor, followingOf, type Mutex } from '../mutex.js'
 import { resolveOptions, shown } from '../options.js'
 import type { Exchange } from './exchange.js'
 import { Hold, type HoldTerms } from './hold.js'
@@ -118,7 +118,7 @@ export class Gate<Req, OnBusy> {
       if (error instanceof Error) throw error
       throw new Error('keyFrom or skip has thrown what is no error', { cause: error })
     }
-    const lacking = keys === null ? null : exchange.lacking(this.mutex.store, keys)
+    const lacking = keys === null ? null : exchange.holds.lacking(this.mutex.store, keys)
     if (lacking === null) return null
     if (exchange.over) return GONE
     let lock: Lock
@@ -140,7 +140,7 @@ export class Gate<Req, OnBusy> {
       void hold.release()
       return GONE
     }
-    exchange.hold(hold)
+    exchange.holds.add(hold, followingOf(this.mutex).next())
     return lock
   }
 }

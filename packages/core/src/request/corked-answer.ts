@@ -1,0 +1,81 @@
+import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { type LastBytes, sizeOf } from './last-bytes.js'
+
+/**
+ * On HTTP/1 the answer is ended by Node as ever, by way of all who have wrapped `end`; only its
+ * socket is kept from sending, as if it were corked.
+ */
+export class CorkedAnswer implements LastBytes {
+  /** The one that is kept from sending. */
+  #socket: Socket | undefined
+  #restore: (() => void) | undefined
+  #flushed = false
+  #streamed = false
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(readonly res: ServerResponse) {
+    const answer = this
+    const { write } = res
+    res.write = function (this: ServerResponse, ...args: unknown[]) {
+      answer.#streamed = true
+      return write.apply(this, args as never)
+    } as typeof res.write
+  }
+
+  takes([chunk, encoding]: readonly unknown[], over: boolean): boolean {
+    // A response that is queued has no socket yet: its client gets other answers first.
+    const { socket } = this.res
+    if (over || this.#flushed || this.#socket || !socket || socket.destroyed) return false
+    if (this.#streamed && sizeOf(chunk, encoding) === 0) return false
+    this.#hold(socket)
+    return false
+  }
+
+  flush(): void {
+    const socket = this.#socket
+    if (!socket) return
+    this.#socket = undefined
+    this.#flushed = true
+    clearTimeout(this.#timer)
+    this.#restore?.()
+    while (socket.writableCorked > 0) socket.uncork()
+  }
+
+  flushIn(ms: number): void {
+    if (this.#socket) this.#timer ??= setTimeout(() => this.flush(), ms)
+  }
+
+  /** Node uncorks a socket for good at the end of a response, so that corking it would not do. */
+  #hold(socket: Socket): void {
+    this.#socket = socket
+    const answer = this
+    const { destroy } = socket
+    const restores = [
+      override(socket, 'uncork', () => {}),
+      // Whoever closes the connection after an answer means the answer to have been sent.
+      override(socket, 'destroy', function (this: Socket, error?: Error) {
+        answer.flush()
+        return destroy.call(this, error)
+      }),
+    ]
+    this.#restore = () => {
+      for (const restore of restores) restore()
+    }
+    socket.cork()
+  }
+}
+
+/** Replaces a method of one object; gives what takes that back. */
+function override<K extends 'uncork' | 'destroy'>(
+  socket: Socket,
+  name: K,
+  method: Socket[K],
+): () => void {
+  const own = Object.getOwnPropertyDescriptor(socket, name)
+  socket[name] = method
+  return () => {
+    if (own) Object.defineProperty(socket, name, own)
+    else Reflect.deleteProperty(socket, name)
+  }
+}

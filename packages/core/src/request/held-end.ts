@@ -1,0 +1,72 @@
+import type { Http2ServerResponse } from 'node:http2'
+import type { Method } from './http.js'
+import { type LastBytes, sizeOf } from './last-bytes.js'
+import { report } from './report.js'
+
+/**
+ * On HTTP/2 the call of `end` itself waits: the headers may be all of an answer, and can't be kept
+ * back once they are given to the stream.
+ *
+ * What has been answered stays answered: the headers are fixed, the response says that it is ended,
+ * and whoever writes or ends it once more meets what he would have met without us.
+ */
+export class HeldEnd implements LastBytes {
+  /** The arguments of the `end` that waits. */
+  #args: readonly unknown[] | undefined
+  #sent = false
+  #streamed = false
+  #timer: NodeJS.Timeout | undefined
+
+  /** @param end Node's own; somebody else's may do more than send bytes */
+  constructor(
+    readonly res: Http2ServerResponse,
+    readonly end: Method,
+  ) {
+    const held = this
+    const write = res.write as Method
+    res.write = function (this: Http2ServerResponse, ...args: unknown[]) {
+      held.#streamed = true
+      held.flush()
+      return write.apply(this, args)
+    } as typeof res.write
+  }
+
+  takes(args: readonly unknown[], over: boolean): boolean {
+    if (this.#sent) return false
+    if (this.#args) {
+      if (args.length === 0) return true
+      this.flush()
+      return false
+    }
+    const [chunk, encoding] = args
+    const size = sizeOf(chunk, encoding)
+    if (over || size === undefined || (this.#streamed && size === 0)) return false
+    const { res } = this
+    // The headers are all of an answer without a body, and would not wait.
+    const bodyless = res.req.method === 'HEAD' || [204, 205, 304].includes(res.statusCode)
+    if (!res.headersSent && !bodyless) res.writeHead(res.statusCode)
+    this.#args = args
+    Object.defineProperty(res, 'writableEnded', { configurable: true, value: true })
+    return true
+  }
+
+  flush(): void {
+    const args = this.#args
+    if (!args) return
+    this.#args = undefined
+    this.#sent = true
+    clearTimeout(this.#timer)
+    Reflect.deleteProperty(this.res, 'writableEnded')
+    try {
+      this.end.apply(this.res, args as unknown[])
+    } catch (error) {
+      // Nobody is there any more to throw it to.
+      report('A response could not be ended', error)
+      this.res.destroy()
+    }
+  }
+
+  flushIn(ms: number): void {
+    if (this.#args) this.#timer ??= setTimeout(() => this.flush(), ms)
+  }
+}
