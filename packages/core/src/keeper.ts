@@ -1,8 +1,11 @@
 import { drift, LONGEST_TIMER, now } from './clock.js'
+import { Fifo, type Link } from './fifo.js'
 import { endOf, lasts, type Store, type Tenure } from './stores/store.js'
 
 /** What has a lease to be kept. */
-export interface Leased {
+export interface Leased extends Link<Leased> {
+  /** The keeper's: does it keep the lease? */
+  kept: boolean
   readonly held: Tenure | undefined
   /** The hold's or the lease's time is over. */
   end(): void
@@ -18,7 +21,7 @@ export interface Leased {
  * the clock: after a stall everybody else who looks comes to the same verdict.
  */
 export class Keeper {
-  readonly #held = new Set<Leased>()
+  readonly #held = new Fifo<Leased>()
   #timer: NodeJS.Timeout | undefined
   #next = Number.POSITIVE_INFINITY
 
@@ -26,7 +29,8 @@ export class Keeper {
 
   /** `leased.held` is new, or its terms are. */
   keep(leased: Leased): void {
-    this.#held.add(leased)
+    if (!leased.kept) this.#held.push(leased)
+    leased.kept = true
     const { held } = leased
     if (!held) return
     const at = now()
@@ -36,7 +40,8 @@ export class Keeper {
   }
 
   forget(leased: Leased): void {
-    this.#held.delete(leased)
+    if (leased.kept) this.#held.remove(leased)
+    leased.kept = false
   }
 
   /** Looks again no later than `at`. */
@@ -56,7 +61,7 @@ export class Keeper {
     this.#next = Number.POSITIVE_INFINITY
     for (const leased of [...this.#held]) {
       const { held } = leased
-      if (!held || !this.#held.has(leased)) continue
+      if (!held || !leased.kept) continue
       if (at >= endOf(held)) {
         leased.end()
         continue

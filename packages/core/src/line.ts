@@ -41,6 +41,10 @@ export class Line implements Asker, Leased, Steward {
   /** Has the store told those who wait now that they have to? */
   #answered = false
   held: Tenure | undefined
+  /** In the keeper's list. */
+  kept = false
+  before: Leased | undefined
+  after: Leased | undefined
   holder: Place | undefined
 
   constructor(

@@ -9,6 +9,8 @@ export const claimOf = ({ delay, lease }: Policy): number =>
 
 /** One tenure in Redis. Until it is granted it asks, is told to wait, and asks again. */
 export class Bid extends Tenure {
+  /** In a `Bids`. */
+  next: Bid | undefined
   state: 'asking' | 'held' | 'over' = 'asking'
   /** Is an ask on its way? */
   asking = false

@@ -4,6 +4,7 @@ import { drift, now } from '../../clock.js'
 import type { MutexStoreError } from '../../errors.js'
 import type { Asker, Store, Tenure, Wish } from '../store.js'
 import { Bid, claimOf } from './bid.js'
+import { Bids } from './bids.js'
 import type { RedisClient } from './client.js'
 import { type Answer, Courier } from './courier.js'
 import { Ask, freight, type Outcomes, Return } from './errands.js'
@@ -23,7 +24,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
   readonly #instance = randomBytes(16).toString('base64url')
   #n = 0
   /** All that is asked for or held. */
-  readonly #bids = new Map<number, Bid>()
+  readonly #bids = new Bids()
   readonly #undo = new Undo({
     cancel: (bid) => this.#call('cancel', bid, [bid.owner, bid.stay], bid.wish.policy.storeTimeout),
     hopeless: () => !this.#open || this.#client.status === 'end',
@@ -85,7 +86,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
 
   acquire(tenure: Tenure): void {
     const bid = tenure as Bid
-    this.#bids.set(bid.n, bid)
+    this.#bids.add(bid)
     this.#ask(bid)
   }
 
@@ -109,7 +110,8 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
   /** @param asked when the ask that is answered was sent */
   answered(bid: Bid, answer: Answer, asked: number): void {
     bid.asking = false
-    const [verdict = 0, detail = 0] = (typeof answer === 'object' ? answer : [answer]).map(Number)
+    const verdict = Number(typeof answer === 'object' ? answer[0] : answer)
+    const detail = typeof answer === 'object' ? Number(answer[1]) : 0
     // Granted by a push meanwhile: whatever this says is older, or says the same.
     if (bid.state === 'held') return
     if (bid.state === 'over') {
@@ -131,7 +133,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
       bid.poll = setTimeout(() => this.#ask(bid), pause)
     } else {
       bid.state = 'over'
-      this.#bids.delete(bid.n)
+      this.#bids.delete(bid)
       bid.asker.refused(bid)
     }
   }
@@ -177,7 +179,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
     const bid = tenure as Bid
     const heir = next as Bid | undefined
     this.#forget(bid)
-    if (heir) this.#bids.set(heir.n, heir)
+    if (heir) this.#bids.add(heir)
     if (heir) this.#asks(heir)
     return new Promise((resolve, reject) => {
       this.#courier.send('release', new Return(this, bid, heir, resolve, reject))
@@ -220,7 +222,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
 
   #forget(bid: Bid): void {
     bid.state = 'over'
-    this.#bids.delete(bid.n)
+    this.#bids.delete(bid)
     // An ask that was given up may still land, and get a lock that nobody waits for.
     const { late } = bid
     bid.late = undefined
@@ -257,6 +259,6 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
   }
 
   live(): void {
-    for (const bid of this.#bids.values()) if (bid.state === 'asking') this.#ask(bid)
+    for (const bid of this.#bids) if (bid.state === 'asking') this.#ask(bid)
   }
 }
