@@ -1,5 +1,7 @@
 import { parseArgs } from 'node:util'
-import { columns, tableOf } from './report/table.js'
+import { judge } from './goals.js'
+import { columns, goalsTable, tableOf } from './report/table.js'
+import type { Outcome } from './results.js'
 import { runScenario } from './run.js'
 import { scenarios } from './scenarios/index.js'
 
@@ -22,9 +24,10 @@ for (const name of positionals) {
   }
 }
 const pace = values.quick
-  ? { rounds: 1, duration: 200, warmUp: 100 }
-  : { rounds: Number(values.rounds), duration: Number(values.duration), warmUp: 400 }
+  ? { rounds: 1, duration: 200, warmUp: 100, full: false }
+  : { rounds: Number(values.rounds), duration: Number(values.duration), warmUp: 500, full: true }
 
+const outcomes: Outcome[] = []
 for (const scenario of scenarios) {
   if (positionals.length > 0 && !positionals.includes(scenario.name)) continue
   const chosen = {
@@ -36,8 +39,12 @@ for (const scenario of scenarios) {
   console.log(`\n${scenario.title} (${scenario.name})\n${scenario.about}\n`)
   const outcome = await runScenario(chosen, pace, progress)
   progress('')
+  outcomes.push(outcome)
   console.log(columns(tableOf(outcome)))
 }
+
+const judgements = judge(outcomes)
+if (judgements.length > 0) console.log(`\nGoals\n\n${columns(goalsTable(judgements))}`)
 
 function progress(what: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${what}`)

@@ -1,5 +1,5 @@
 import type { Contestant } from './contestants/contestant.js'
-import type { Figures, MetricName } from './metrics.js'
+import { type Figures, type MetricName, metrics } from './metrics.js'
 import type { Scenario } from './scenarios/scenario.js'
 import { median } from './statistics.js'
 
@@ -46,4 +46,12 @@ export class Outcome {
       return contestant.kind === 'peer' && (store === undefined || contestant.store === store)
     })
   }
+}
+
+/** Which of the others does best by this metric. */
+export function bestPeer(outcome: Outcome, metric: MetricName): Entry | undefined {
+  const sign = metrics[metric].better === 'more' ? -1 : 1
+  return outcome.peers
+    .filter((entry) => Number.isFinite(entry.median(metric)))
+    .sort((a, b) => sign * (a.median(metric) - b.median(metric)))[0]
 }

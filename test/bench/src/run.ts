@@ -7,6 +7,7 @@ export interface Pace {
   readonly rounds: number
   readonly duration: number
   readonly warmUp: number
+  readonly full: boolean
 }
 
 /** Runs all contestants in turn, round after round, each round beginning with another one. */
@@ -17,11 +18,12 @@ export async function runScenario(
 ): Promise<Outcome> {
   const outcome = new Outcome(scenario)
   const { entries } = outcome
-  for (let round = 0; round < pace.rounds; round++) {
+  const rounds = Math.min(pace.rounds, scenario.rounds ?? pace.rounds)
+  for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < entries.length; turn++) {
       const entry = entries[(turn + round) % entries.length]
       if (!entry) continue
-      told(`round ${round + 1} of ${pace.rounds}: ${entry.contestant.name}`)
+      told(`round ${round + 1} of ${rounds}: ${entry.contestant.name}`)
       const server = await startRedis()
       try {
         entry.rounds.push(await measure(scenario, entry.contestant, server, pace))
@@ -37,10 +39,10 @@ async function measure(
   scenario: Scenario,
   contestant: Outcome['entries'][number]['contestant'],
   { port }: RedisServer,
-  { duration, warmUp }: Pace,
+  { duration, warmUp, full }: Pace,
 ) {
   const redis = await connect(port)
-  const ground: Ground = { port, redis, duration, warmUp }
+  const ground: Ground = { port, redis, duration, warmUp, full }
   try {
     return await scenario.measure(contestant, ground)
   } finally {

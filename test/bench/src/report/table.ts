@@ -1,5 +1,6 @@
+import type { Judgement } from '../goals.js'
 import { type MetricName, metrics } from '../metrics.js'
-import type { Entry, Outcome } from '../results.js'
+import { bestPeer, type Outcome } from '../results.js'
 import { shown, shownWithSpread } from './format.js'
 
 export type Row = readonly string[]
@@ -10,7 +11,7 @@ export function tableOf(outcome: Outcome): readonly [Row, ...Row[]] {
   const [headline] = scenario.metrics
   const best = bestPeer(outcome, headline)
   const head = ['', ...scenario.metrics.map(heading)]
-  if (floor) head.push('× floor')
+  if (floor) head.push(`× ${floor.contestant.name}`)
   if (best) head.push('× best peer')
   const rows = entries.map((entry) => {
     const row = [entry.contestant.name]
@@ -26,14 +27,8 @@ export function tableOf(outcome: Outcome): readonly [Row, ...Row[]] {
 
 function heading(name: MetricName): string {
   const { label, unit } = metrics[name]
-  return unit === '' || label.endsWith(unit) ? label : `${label}, ${unit}`
-}
-
-export function bestPeer(outcome: Outcome, metric: MetricName): Entry | undefined {
-  const sign = metrics[metric].better === 'more' ? -1 : 1
-  return outcome.peers
-    .filter((entry) => Number.isFinite(entry.median(metric)))
-    .sort((a, b) => sign * (a.median(metric) - b.median(metric)))[0]
+  if (unit === '') return label
+  return unit.startsWith('/') ? label + unit : `${label}, ${unit}`
 }
 
 /** For a terminal: in columns. */
@@ -48,4 +43,16 @@ export function columns([head, ...rows]: readonly [Row, ...Row[]]): string {
   return [line(head), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)].join(
     '\n',
   )
+}
+
+/** One row for each goal. */
+export function goalsTable(judgements: readonly Judgement[]): readonly [Row, ...Row[]] {
+  const rows = judgements.map(({ goal, value, met }) => [
+    goal.scenario,
+    goal.what,
+    `${goal.bound} ${goal.limit}`,
+    shown(value),
+    met ? 'met' : 'MISSED',
+  ])
+  return [['scenario', 'what', 'goal', 'measured', ''], ...rows]
 }

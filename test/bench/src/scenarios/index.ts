@@ -1,4 +1,8 @@
+import { atRest } from './at-rest.js'
 import { at64, at512, oneAtATime } from './free-keys.js'
+import { handOver } from './hand-over.js'
+import { memoryManyKeys, memoryOneKey } from './memory.js'
+import { millionKeys } from './million-keys.js'
 import { fourProcesses, fourProcessesHolding, oneProcess } from './one-key.js'
 import type { Scenario } from './scenario.js'
 
@@ -9,4 +13,9 @@ export const scenarios: readonly Scenario[] = [
   oneProcess,
   fourProcesses,
   fourProcessesHolding,
+  handOver,
+  memoryOneKey,
+  memoryManyKeys,
+  millionKeys,
+  atRest,
 ]

@@ -11,6 +11,8 @@ export interface Ground {
   readonly duration: number
   /** How long the same is done beforehand, without being measured. */
   readonly warmUp: number
+  /** False when all that counts is that it runs. */
+  readonly full: boolean
 }
 
 export interface Scenario {
@@ -19,6 +21,8 @@ export interface Scenario {
   /** What is done, and what the figures are of. */
   readonly about: string
   readonly contestants: readonly Contestant[]
+  /** The most rounds that make sense: for what takes long and varies little. */
+  readonly rounds?: number
   /** What is shown, in this order; the first one decides who is best. */
   readonly metrics: readonly [MetricName, ...MetricName[]]
   measure(contestant: Contestant, ground: Ground): Promise<Figures>
