@@ -17,6 +17,9 @@ import { type Asker, endOf, lasts, type Store, type Tenure } from './stores/stor
 /** How long the store's word that nobody else waits is good for, if others would not be heard of. */
 const WORD = 50
 
+/** How much of a lease the next holder must have left: its renewal takes a while. */
+const SPARE = 100
+
 /** What the lines of one store share. */
 export interface Surroundings {
   readonly store: Store
@@ -30,9 +33,10 @@ export interface Surroundings {
  * One key in this process: who waits for it, and whose turn it is.
  *
  * Either nothing is `held`, and `asked` is the store's answer that the first of those waiting waits
- * for; or `held` is this process's tenure, and `holder` has it (for one turn of the event loop
- * perhaps nobody). When the holder is done, the tenure passes to the next in line without a
- * command, or goes back to the store in the same command that asks for the next.
+ * for; or `held` is this process's tenure, and `holder` has it. (For one turn of the event loop there
+ * may be none of them: nothing asked after the first has left, nobody holding in a pause.) When the
+ * holder is done, the tenure passes to the next in line without a command, or goes back to the store
+ * in the same command that asks for the next.
  */
 export class Line implements Asker, Leased, Steward {
   readonly #waiting = new Fifo<Place>()
@@ -94,8 +98,14 @@ export class Line implements Asker, Leased, Steward {
     if (!asked) return
     // What was asked for carries the age and patience of the one who left.
     this.#asked = undefined
-    this.#ask(this.#answered)
     this.around.store.cancel(asked)
+    if (!this.#waiting.first) this.around.lines.delete(this.name)
+    // A turn later: when many leave together, each would be asked for, only to leave as well.
+    else {
+      setImmediate(() => {
+        if (!this.#asked && !this.held) this.#ask(this.#answered)
+      })
+    }
   }
 
   /** What to tell a place whose `blockTime` is over. */
@@ -120,7 +130,9 @@ export class Line implements Asker, Leased, Steward {
   #ask(answered = false): void {
     const tenure = this.#wish(answered)
     if (tenure) this.around.store.acquire(tenure)
-    else if (!this.held) this.around.lines.delete(this.name)
+    else if (!this.held && this.around.lines.get(this.name) === this) {
+      this.around.lines.delete(this.name)
+    }
   }
 
   /** What the first in line would ask of the store. */
@@ -233,7 +245,7 @@ export class Line implements Asker, Leased, Steward {
   }
 
   #mayPassOn(tenure: Tenure, at: number): boolean {
-    if (at >= tenure.deadline) return false
+    if (at >= tenure.deadline - Math.min(SPARE, tenure.lease / 8)) return false
     if (tenure.contended) return at - tenure.since < SLICE
     return tenure.heard >= this.around.store.listeningSince || at - tenure.heard < WORD
   }
