@@ -1,5 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { MutexLostError, MutexStoreError, MutexUnlockError, RedisMutex } from '@redismutex/core'
+import {
+  type Lock,
+  MutexLostError,
+  MutexStoreError,
+  MutexUnlockError,
+  RedisMutex,
+} from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { atEnd } from '../support/cleanup.js'
@@ -43,6 +49,20 @@ for (const client of redisClients) {
 
     const lockName = (): string => `mutex:${key}`
     const queueName = (): string => `redismutex:queue:{mutex:${key}}`
+
+    /** A lock of a process that has just opened its inbox. */
+    async function listening(one: RedisMutex): Promise<Lock> {
+      const inboxes = async () =>
+        (await direct.pubsub('CHANNELS', 'redismutex:inbox:*')) as string[]
+      const before = await inboxes()
+      const ended = new AbortController()
+      const lock = await one.acquireLock(`${key}:inbox`)
+      const second = failure(one.acquireLock(`${key}:inbox`, { signal: ended.signal }))
+      while ((await inboxes()).every((inbox) => before.includes(inbox))) await sleep(5)
+      ended.abort()
+      await second
+      return lock
+    }
 
     async function queued(count: number): Promise<void> {
       while ((await direct.zcard(queueName())) !== count) await sleep(5)
@@ -223,6 +243,22 @@ for (const client of redisClients) {
         expect(lock.value).to.not.equal(first.value)
         await lock.release()
       })
+    })
+
+    it('passes no lock on whose lease is nearly over: its renewal might come too late', async () => {
+      const slow = mutexAt(proxy.port, { blockTime: 900, delay: 400, expiry: 1000, lease: 1000 })
+      await (await listening(slow)).release()
+      proxy.delay(40)
+      const first = await slow.acquireLock(key)
+      const since = performance.now() - first.waited
+      await sleep(since + 600 - performance.now())
+      const second = slow.acquireLock(key)
+      await sleep(since + 950 - performance.now())
+      await first.release().catch(() => {})
+      const lock = await second
+      await sleep(200)
+      expect(lock.signal.reason).to.equal(undefined)
+      await lock.release()
     })
 
     it('goes on when the server has forgotten the scripts', async () => {
