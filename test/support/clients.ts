@@ -5,6 +5,12 @@ import {
   Redis as Redis5,
   type RedisOptions as Redis5Options,
 } from 'ioredis5'
+import {
+  Redis as Valkey,
+  Cluster as ValkeyCluster,
+  type ClusterOptions as ValkeyClusterOptions,
+  type RedisOptions as ValkeyOptions,
+} from 'iovalkey'
 import { atEnd } from './cleanup.js'
 
 export type ClientOptions = Omit<RedisOptions, 'replyMapping'>
@@ -31,6 +37,17 @@ export const redisClients: readonly RedisClient[] = [
     (options) => new Redis5(options as object as Redis5Options) as unknown as Redis,
     (nodes, options) =>
       new Cluster5(nodes, options as object as Cluster5Options) as unknown as Cluster,
+  ),
+]
+
+/** With those that are much the same as one of them, for what may differ all the same. */
+export const allClients: readonly RedisClient[] = [
+  ...redisClients,
+  supported(
+    'iovalkey',
+    (options) => new Valkey(options as object as ValkeyOptions) as unknown as Redis,
+    (nodes, options) =>
+      new ValkeyCluster(nodes, options as object as ValkeyClusterOptions) as unknown as Cluster,
   ),
 ]
 

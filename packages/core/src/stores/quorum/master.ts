@@ -4,7 +4,7 @@ import type { RedisClient } from '../redis/client.js'
 import { Courier, type Errand, type Freight } from '../redis/courier.js'
 import { besideOf } from '../redis/names.js'
 import { read, type Script, scriptOf } from '../redis/scripts.js'
-import { Watch } from '../redis/watch.js'
+import { Watch, type Watcher } from '../redis/watch.js'
 
 /** The three things that are asked of a master, a script each. */
 export type Verb = 'release' | 'renew' | 'acquire'
@@ -42,7 +42,7 @@ export interface Undoing extends Sending {
 }
 
 /** One of the masters: what is on its way to it, whether it answers, what is to be taken back there. */
-export class Master {
+export class Master implements Watcher {
   /**
    * Does it owe an answer that nobody waits for any more? Then nothing new is asked of it before it
    * is heard of again: it would only pile up before a server that is down.
@@ -59,21 +59,25 @@ export class Master {
 
   constructor(client: RedisClient) {
     this.#client = client
-    this.#courier = new Courier(client, freight)
     this.#watch = Watch.of(client)
+    this.#courier = new Courier(client, freight, this.#watch)
   }
 
   open(): void {
     this.#open = true
-    this.#watch.open(this.#ended)
+    this.#watch.open(this)
   }
 
   close(): void {
     this.#open = false
-    this.#watch.close(this.#ended)
+    this.#watch.close(this)
   }
 
-  readonly #ended = (): void => {}
+  broken(): void {
+    this.#courier.broken()
+  }
+
+  ended(): void {}
 
   /** How often the connection has broken: what was in flight may be executed twice. */
   get breaks(): number {

@@ -17,7 +17,10 @@ export interface RedisClient {
   disconnect(): void
   readonly status: string
   readonly isCluster?: boolean
-  readonly options?: { readonly keyPrefix?: string | undefined }
+  readonly options?: {
+    readonly keyPrefix?: string | undefined
+    readonly autoResendUnfulfilledCommands?: boolean | undefined
+  }
 }
 
 const methods = [

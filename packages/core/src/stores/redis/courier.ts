@@ -3,6 +3,7 @@ import { MutexStoreError } from '../../errors.js'
 import { Fifo, type Link } from '../../fifo.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
+import type { Watch } from './watch.js'
 
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
 const MOST = 128
@@ -16,6 +17,21 @@ const isUnknownScript = (error: unknown): boolean =>
 
 /** As `queueMicrotask` does, at half the cost. */
 const SOON = Promise.resolve()
+
+/** One key of many may be forbidden: then nothing of the call has been done. */
+const isForbiddenKey = (error: unknown): boolean =>
+  error instanceof Error && /^NOPERM.*\bkeys?\b/.test(error.message)
+
+/** A server that wants nothing of this client. */
+const isUnwelcome = (error: Error | undefined): error is Error =>
+  error !== undefined && /^(NOAUTH|WRONGPASS|NOPERM)/.test(error.message)
+
+/** A client's own time limit. A Cluster client may send the command once more, to another node. */
+const isGivenUp = (error: unknown): boolean =>
+  error instanceof Error && error.message === 'Command timed out'
+
+/** Never resolves: of a command that may land at any time, and nobody tells when it can't any more. */
+export const untold: Promise<void> = new Promise(() => {})
 
 /** How far apart looks at the clock are while calls go unanswered, in ms. */
 const LOOK = 10
@@ -53,6 +69,7 @@ export interface Errand<Names> {
  */
 export class Courier<Verb extends string, Names> {
   readonly #client: RedisClient
+  readonly #watch: Watch
   readonly #freight: Freight<Verb, Names>
   readonly #verbs: readonly Verb[]
   #inSlots: boolean
@@ -65,8 +82,9 @@ export class Courier<Verb extends string, Names> {
   #timer: NodeJS.Timeout | undefined
   #next = Number.POSITIVE_INFINITY
 
-  constructor(client: RedisClient, freight: Freight<Verb, Names>) {
+  constructor(client: RedisClient, freight: Freight<Verb, Names>, watch: Watch) {
     this.#client = client
+    this.#watch = watch
     this.#freight = freight
     this.#verbs = Object.keys(freight.scripts) as Verb[]
     for (const verb of this.#verbs) this.#bags[verb] = []
@@ -95,6 +113,12 @@ export class Courier<Verb extends string, Names> {
 
   #start(verb: Verb, errands: Errand<Names>[]): void {
     const trip = new Trip(errands)
+    const { trouble } = this.#watch
+    if (isUnwelcome(trouble) && this.#client.status !== 'ready') {
+      // It would be kept for the next attempt to connect, which may be seconds away.
+      trip.fail(trouble)
+      return
+    }
     this.#trips.push(trip)
     this.#expect(trip.due)
     const inSlots = this.#inSlots
@@ -102,10 +126,14 @@ export class Courier<Verb extends string, Names> {
     const keys: string[] = []
     for (const { names } of errands) pack(keys, names, inSlots)
     trip.begin(this.#client, scripts[verb], keys, (error) => {
+      if (trip.forsaken) return
       this.#trips.remove(trip)
       if (!inSlots && isAcrossSlots(error)) {
         this.#inSlots = true
         for (const errand of trip.done()) if (errand) this.send(verb, errand)
+      }
+      if (errands.length > 1 && isForbiddenKey(error)) {
+        for (const errand of trip.done()) if (errand) this.#start(verb, [errand])
       }
       if (this.#trips.size === 0) for (const resolve of this.#idle.splice(0)) resolve()
     })
@@ -127,10 +155,34 @@ export class Courier<Verb extends string, Names> {
     this.#next = Number.POSITIVE_INFINITY
     let next = Number.POSITIVE_INFINITY
     for (const trip of this.#trips) {
-      if (at >= trip.due) trip.late(at)
+      if (at >= trip.due) trip.late(at, this.#trouble())
       next = Math.min(next, trip.due)
     }
     if (next < Number.POSITIVE_INFINITY) this.#expect(Math.max(next, at + LOOK))
+  }
+
+  /** Why there is no answer, as far as the client knows. */
+  #trouble(): string {
+    const { status } = this.#client
+    const { trouble } = this.#watch
+    if (status === 'ready') return ''
+    if (trouble) return `: ${trouble.message}`
+    if (status === 'connect') return ': Redis is not ready for commands, as while it loads its data'
+    return `: the client is in the state '${status}'`
+  }
+
+  /** The connection has broken. */
+  broken(): void {
+    const { isCluster, options } = this.#client
+    // A client that is told not to send again what was in flight says nothing of it any more. What
+    // it keeps for the next connection is given up as well. The nodes of a Cluster do say it.
+    if (options?.autoResendUnfulfilledCommands !== false || isCluster) return
+    for (const trip of this.#trips) {
+      this.#trips.remove(trip)
+      trip.forsaken = true
+      trip.fail(new Error('the connection broke before the reply came'))
+    }
+    for (const resolve of this.#idle.splice(0)) resolve()
   }
 
   /** Resolves when nothing is on its way any more, not even what was given up. */
@@ -150,9 +202,12 @@ class Trip<Names> implements Link<Trip<Names>> {
   after: Trip<Names> | undefined
   /** When the time of one of its errands is over. */
   due = Number.POSITIVE_INFINITY
+  /** Nobody counts on the client to tell what becomes of it. */
+  forsaken = false
   #errands: (Errand<Names> | undefined)[]
   readonly #began = now()
-  #settled: Promise<void> = Promise.resolve()
+  #settled: Promise<void> | undefined
+  #settle: (() => void) | undefined
 
   constructor(errands: Errand<Names>[]) {
     this.#errands = errands
@@ -174,10 +229,10 @@ class Trip<Names> implements Link<Trip<Names>> {
     }
     const failed = (error: unknown) => {
       over(error)
-      for (const errand of this.done()) errand?.failed(refusal(error), this.#settled)
+      this.fail(error, client.isCluster && isGivenUp(error) ? untold : undefined)
     }
     try {
-      this.#settled = client.evalsha(script.sha, keys.length, ...keys, ...args).then(
+      void client.evalsha(script.sha, keys.length, ...keys, ...args).then(
         arrived,
         // A server that does not know the script yet is sent its text.
         (error) =>
@@ -190,6 +245,10 @@ class Trip<Names> implements Link<Trip<Names>> {
     }
   }
 
+  fail(error: unknown, settled: Promise<void> = SOON): void {
+    for (const errand of this.done()) errand?.failed(refusal(error), settled)
+  }
+
   #arrived(reply: unknown): void {
     const errands = this.done()
     const answers = errands.length === 1 ? [reply] : reply
@@ -198,12 +257,9 @@ class Trip<Names> implements Link<Trip<Names>> {
       if (!errand) continue
       const answer: Answer | undefined = Array.isArray(answers) ? answers[index] : undefined
       if (answer === undefined || answer === null) {
-        errand.failed(
-          new MutexStoreError('the store gave an answer that makes no sense'),
-          this.#settled,
-        )
+        errand.failed(new MutexStoreError('the store gave an answer that makes no sense'), SOON)
       } else if (typeof answer === 'object' && Number(answer[0]) === -2) {
-        errand.failed(refusal(new Error(String(answer[1]))), this.#settled)
+        errand.failed(refusal(new Error(String(answer[1]))), SOON)
       } else {
         errand.answered(answer)
       }
@@ -215,12 +271,16 @@ class Trip<Names> implements Link<Trip<Names>> {
     const errands = this.#errands
     this.#errands = []
     this.due = Number.POSITIVE_INFINITY
+    this.#settle?.()
     return errands
   }
 
   /** The time of some is over. */
-  late(at: number): void {
+  late(at: number, why: string): void {
     this.due = Number.POSITIVE_INFINITY
+    this.#settled ??= new Promise((resolve) => {
+      this.#settle = resolve
+    })
     for (const [index, errand] of this.#errands.entries()) {
       if (!errand) continue
       const due = this.#began + errand.timeout
@@ -230,7 +290,9 @@ class Trip<Names> implements Link<Trip<Names>> {
       }
       this.#errands[index] = undefined
       errand.failed(
-        new MutexStoreError(`the store did not answer within ${Math.round(errand.timeout)} ms`),
+        new MutexStoreError(
+          `the store did not answer within ${Math.round(errand.timeout)} ms${why}`,
+        ),
         this.#settled,
       )
     }
@@ -242,9 +304,15 @@ class Trip<Names> implements Link<Trip<Names>> {
  * error: it stays there, where no logger sees it.
  */
 function refusal(cause: unknown): MutexStoreError {
-  if (cause instanceof Error && Object.hasOwn(cause, 'command')) {
-    Object.defineProperty(cause, 'command', { enumerable: false })
-  }
+  hideCommand(cause)
+  // A Cluster client that tried several nodes tells what the last one said.
+  hideCommand((cause as { lastNodeError?: unknown } | null | undefined)?.lastNodeError)
   const words = cause instanceof Error ? cause.message : String(cause)
   return new MutexStoreError(`the store refused or could not be reached: ${words}`, { cause })
+}
+
+function hideCommand(error: unknown): void {
+  if (error instanceof Error && Object.hasOwn(error, 'command')) {
+    Object.defineProperty(error, 'command', { enumerable: false })
+  }
 }

@@ -57,7 +57,7 @@ export class Inbox {
       return
     }
     // It owes an answer for long: a half-open connection. A new one is quicker.
-    if (this.#connection?.mute) this.#disconnect()
+    if (this.#connection?.mute || this.#connection?.ended) this.#disconnect()
     this.#connection ??= new Connection(this.#client.duplicate(), this.#channel, this.#messages)
     this.#connection.check()
   }
@@ -97,6 +97,11 @@ class Connection {
 
   get mute(): boolean {
     return this.#asked !== undefined && now() - this.#asked.at > 4 * CHECK
+  }
+
+  /** It will not connect again by itself. */
+  get ended(): boolean {
+    return this.#client.status === 'end'
   }
 
   check(): void {

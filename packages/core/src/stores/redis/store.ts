@@ -12,10 +12,10 @@ import { Inbox, type InboxMessages } from './inbox.js'
 import { lockName, type Names, namesOf } from './names.js'
 import type { Verb } from './scripts.js'
 import { Undo } from './undo.js'
-import { Watch } from './watch.js'
+import { Watch, type Watcher } from './watch.js'
 
 /** The locks with one prefix, as this process sees and wants them. */
-export class RedisStore implements Store, InboxMessages, Outcomes {
+export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   readonly #client: RedisClient
   readonly #prefix: string
   readonly #courier: Courier<Verb, Names>
@@ -34,20 +34,20 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
   constructor(client: RedisClient, prefix: string) {
     this.#client = client
     this.#prefix = prefix
-    this.#courier = new Courier(client, freight)
-    this.#inbox = new Inbox(client, `redismutex:inbox:${this.#instance}`, this)
     this.#watch = Watch.of(client)
+    this.#courier = new Courier(client, freight, this.#watch)
+    this.#inbox = new Inbox(client, `redismutex:inbox:${this.#instance}`, this)
   }
 
   open(): void {
     this.#open = true
-    this.#watch.open(this.#ended)
+    this.#watch.open(this)
   }
 
   /** Waits for what is still to be taken back, but not for a Redis that does not answer. */
   async close(): Promise<void> {
     this.#open = false
-    this.#watch.close(this.#ended)
+    this.#watch.close(this)
     this.#inbox.close()
     const patience = new AbortController()
     const long = sleep(1000, undefined, { signal: patience.signal }).catch(() => {})
@@ -61,7 +61,11 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
     await this.#undo.idle()
   }
 
-  readonly #ended = (): void => {
+  broken(): void {
+    this.#courier.broken()
+  }
+
+  ended(): void {
     this.#inbox.close()
   }
 
@@ -152,6 +156,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
   #grant(bid: Bid, token: number, others: boolean, heard: number, deadline: number): void {
     // A grant that lay about while the event loop stalled is over, and is asked for again.
     if (now() >= deadline) {
+      bid.asker.queued(bid)
       this.#ask(bid)
       return
     }
@@ -240,7 +245,11 @@ export class RedisStore implements Store, InboxMessages, Outcomes {
 
   contended(n: number): void {
     const bid = this.#bids.get(n)
-    if (!bid) return
+    if (!bid) {
+      // Others wait for what nobody here holds: an ask that was given up has landed late.
+      this.#undo.late(n)
+      return
+    }
     bid.told = true
     if (bid.state === 'held') bid.contended = true
   }

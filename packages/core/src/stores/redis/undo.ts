@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../../clock.js'
 import type { Bid } from './bid.js'
+import { untold } from './courier.js'
 
 /** How long those who left are remembered, in ms: a grant may still come for them. */
 const REMEMBERED = 10_000
@@ -43,17 +44,17 @@ export class Undo {
 
   /** Cancels until Redis says that it is done, or time has ended all that could be left. */
   async #cancel(bid: Bid, settled?: Promise<void>): Promise<void> {
-    await settled
+    const unsure = settled === untold
+    if (!unsure) await settled
     const { policy, blockTime } = bid.wish
     const until = now() + policy.lease + Math.min(blockTime, REMEMBERED)
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
       try {
         await this.#store.cancel(bid)
-        return
-      } catch {
-        if (this.#store.hopeless()) return
-        await sleep(pause, undefined, { ref: false })
-      }
+        if (!unsure) return
+      } catch {}
+      if (this.#store.hopeless()) return
+      await sleep(pause, undefined, { ref: false })
     }
   }
 

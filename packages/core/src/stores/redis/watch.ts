@@ -1,4 +1,15 @@
+import { errorMonitor } from 'node:events'
 import type { RedisClient } from './client.js'
+
+/** Who is told of a client's connection. */
+export interface Watcher {
+  /** It has broken. */
+  broken(): void
+  /** The client is closed. */
+  ended(): void
+}
+
+type On = (event: string | symbol, listener: (error: unknown) => void) => void
 
 const watches = new WeakMap<RedisClient, Watch>()
 
@@ -6,8 +17,10 @@ const watches = new WeakMap<RedisClient, Watch>()
 export class Watch {
   /** How often the connection has broken: commands are sent again then. */
   breaks = 0
+  /** What the client met last while it tried to connect; nothing once it is connected. */
+  trouble: Error | undefined
   readonly #client: RedisClient
-  readonly #watchers = new Set<() => void>()
+  readonly #watchers = new Set<Watcher>()
 
   private constructor(client: RedisClient) {
     this.#client = client
@@ -22,28 +35,40 @@ export class Watch {
     return watch
   }
 
-  /** Counts breaks from now on, and calls `ended` when the client is closed. */
-  open(ended: () => void): void {
-    if (this.#watchers.size === 0) {
-      this.#client.on('close', this.#broken)
-      this.#client.on('-node', this.#broken)
-      this.#client.on('end', this.#ended)
-    }
-    this.#watchers.add(ended)
+  /** Counts breaks from now on. */
+  open(watcher: Watcher): void {
+    if (this.#watchers.size === 0) this.#listen(this.#client.on)
+    this.#watchers.add(watcher)
   }
 
-  close(ended: () => void): void {
-    if (!this.#watchers.delete(ended) || this.#watchers.size > 0) return
-    this.#client.off('close', this.#broken)
-    this.#client.off('-node', this.#broken)
-    this.#client.off('end', this.#ended)
+  close(watcher: Watcher): void {
+    if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.#listen(this.#client.off)
+  }
+
+  /** Only listens in to errors: one that nobody else hears is still printed by the client. */
+  #listen(method: RedisClient['on' | 'off']): void {
+    const each = method.bind(this.#client) as On
+    each(errorMonitor, this.#failed)
+    each('ready', this.#ready)
+    each('close', this.#broken)
+    each('-node', this.#broken)
+    each('end', this.#ended)
+  }
+
+  readonly #failed = (error: unknown): void => {
+    if (error instanceof Error) this.trouble = error
+  }
+
+  readonly #ready = (): void => {
+    this.trouble = undefined
   }
 
   readonly #broken = (): void => {
     this.breaks++
+    for (const watcher of this.#watchers) watcher.broken()
   }
 
   readonly #ended = (): void => {
-    for (const ended of this.#watchers) ended()
+    for (const watcher of this.#watchers) watcher.ended()
   }
 }
