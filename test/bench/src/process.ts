@@ -20,6 +20,7 @@ export class Process {
     this.#child = fork(file, [JSON.stringify(task)], {
       // Typed arrays travel as they are.
       serialization: 'advanced',
+      env: { ...process.env, NODE_ENV: 'production' },
       execArgv: [...process.execArgv, '--expose-gc'],
     })
   }

@@ -12,6 +12,10 @@ export class Samples {
     this.#values[this.#size++] = value
   }
 
+  get size(): number {
+    return this.#size
+  }
+
   take(): Float64Array {
     return this.#values.slice(0, this.#size)
   }

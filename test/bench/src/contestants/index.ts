@@ -7,6 +7,8 @@ import { redlock, redlockPolling } from './redlock.js'
 import { redlockUniversal, redlockUniversalPolling } from './redlock-universal.js'
 import { simpleRedisMutex } from './simple-redis-mutex.js'
 
+import { withoutLock } from './without-lock.js'
+
 export const contestants: readonly Contestant[] = [
   redismutex,
   floor,
@@ -18,6 +20,7 @@ export const contestants: readonly Contestant[] = [
   simpleRedisMutex,
   redismutexInMemory,
   asyncMutex,
+  withoutLock,
 ]
 
 export function contestantNamed(name: string): Contestant {

@@ -1,6 +1,7 @@
 import { atRest } from './at-rest.js'
 import { at64, at512, oneAtATime } from './free-keys.js'
 import { handOver } from './hand-over.js'
+import { expressScenarios, fastifyScenarios } from './http.js'
 import { memoryManyKeys, memoryOneKey } from './memory.js'
 import { millionKeys } from './million-keys.js'
 import { fourProcesses, fourProcessesHolding, oneProcess } from './one-key.js'
@@ -18,4 +19,6 @@ export const scenarios: readonly Scenario[] = [
   memoryManyKeys,
   millionKeys,
   atRest,
+  ...expressScenarios,
+  ...fastifyScenarios,
 ]

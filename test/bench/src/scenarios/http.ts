@@ -1,0 +1,96 @@
+import type { Contestant } from '../contestants/contestant.js'
+import { redisSemaphore } from '../contestants/redis-semaphore.js'
+import { redismutex } from '../contestants/redismutex.js'
+import { redlock, redlockPolling } from '../contestants/redlock.js'
+import { redlockUniversal, redlockUniversalPolling } from '../contestants/redlock-universal.js'
+import { simpleRedisMutex } from '../contestants/simple-redis-mutex.js'
+import { withoutLock } from '../contestants/without-lock.js'
+import type { Figures } from '../metrics.js'
+import { Process } from '../process.js'
+import type { LoadResult, LoadRun } from '../programs/load.js'
+import type { ServerRun } from '../programs/server.js'
+import { callsBetween, redisUsage } from '../redis-usage.js'
+import { percentile } from '../statistics.js'
+import type { Ground, Scenario } from './scenario.js'
+
+interface Load extends ServerRun, Pick<LoadRun, 'connections' | 'users'> {}
+
+const uncontended = [withoutLock, redismutex, redisSemaphore, redlock, redlockUniversal]
+const contended = [...uncontended, redlockPolling, redlockUniversalPolling]
+
+const names = { express: 'Express', fastify: 'Fastify' }
+
+function scenariosOf(framework: keyof typeof names): Scenario[] {
+  const scenario = (
+    name: string,
+    title: string,
+    contestants: readonly Contestant[],
+    load: Omit<Load, 'framework'>,
+  ): Scenario => ({
+    name: `${framework}-${name}`,
+    title: `${names[framework]}, ${title}`,
+    about:
+      `One ${names[framework]} server answers POST /users/:id, each user locked; autocannon on ` +
+      `${load.connections} connections. Peers in a middleware written by hand, that gives locks ` +
+      'back whatever the client does.',
+    contestants: [...contestants, simpleRedisMutex],
+    rounds: 2,
+    metrics: [
+      ...(load.work > 0
+        ? (['latency99', 'requests'] as const)
+        : (['requests', 'latency99'] as const)),
+      ...(['latency50', 'latencyMax', 'requestCommands', 'serverCpu', 'requestRedisCpu'] as const),
+    ],
+    measure: (contestant, ground) => measure({ framework, ...load }, contestant, ground),
+  })
+  return [
+    scenario('10000-users', '10,000 users', uncontended, {
+      work: 0,
+      connections: 64,
+      users: 10_000,
+    }),
+    scenario('one-user', 'one user', contended, { work: 0, connections: 64, users: 1 }),
+    scenario('one-user-5-ms', 'one user, 5 ms of work', contended, {
+      work: 5,
+      connections: 16,
+      users: 1,
+    }),
+  ]
+}
+
+export const expressScenarios: readonly Scenario[] = scenariosOf('express')
+export const fastifyScenarios: readonly Scenario[] = scenariosOf('fastify')
+
+async function measure(
+  { framework, work, connections, users }: Load,
+  contestant: Contestant,
+  ground: Ground,
+): Promise<Figures> {
+  const task = { contestant: contestant.name, port: ground.port }
+  const [server, client] = await Promise.all([
+    Process.start({ program: 'server', ...task }),
+    Process.start({ program: 'load', ...task }),
+  ])
+  const port = await server.call<number>('listen', { framework, work } satisfies ServerRun)
+  const run = (duration: number) => {
+    return client.call<LoadResult>('run', { port, connections, users, duration } satisfies LoadRun)
+  }
+  // Twice: the first requests find code that is not compiled yet.
+  await run(2 * ground.warmUp)
+  const before = await redisUsage(ground.redis)
+  const cpuBefore = await server.call<number>('cpu')
+  const { latencies, elapsed } = await run(ground.duration)
+  const cpuAfter = await server.call<number>('cpu')
+  const after = await redisUsage(ground.redis)
+  await Promise.all([server.end(), client.end()])
+  const requests = latencies.length
+  return {
+    requests: (requests / elapsed) * 1000,
+    latency50: percentile(latencies, 50),
+    latency99: percentile(latencies, 99),
+    latencyMax: percentile(latencies, 100),
+    requestCommands: callsBetween(before, after, contestant.sends) / requests,
+    serverCpu: ((cpuAfter - cpuBefore) / requests) * 1000,
+    requestRedisCpu: ((after.cpu - before.cpu) / requests) * 1000,
+  }
+}
