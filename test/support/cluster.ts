@@ -11,6 +11,8 @@ export interface ClusterOptions {
 export interface ClusterDeployment {
   /** The three that were masters first, then their replicas in the same order. */
   readonly nodes: readonly RedisServer[]
+  /** All that serve slots, by their own word. */
+  masters(): Promise<RedisServer[]>
   /** Who serves this key's slot, by its own word; of two that say so, the newer one. */
   masterOf(key: string): Promise<RedisServer>
   /** Resolves with the key's new master once another than this one is it, for all nodes that run. */
@@ -89,6 +91,12 @@ class Deployment implements ClusterDeployment {
       )
     }
     await this.settled()
+  }
+
+  async masters(): Promise<RedisServer[]> {
+    return (await this.#views())
+      .filter(({ nodes }) => nodes.some((node) => isSelf(node) && node.slots.length > 0))
+      .map(({ server }) => server)
   }
 
   masterOf(key: string): Promise<RedisServer> {

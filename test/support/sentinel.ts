@@ -107,7 +107,14 @@ class Deployment implements SentinelDeployment {
   async rejoin(node: RedisServer): Promise<void> {
     const master = await this.#master()
     await node.restart()
-    if (master && master !== node) await command(node.port, 'REPLICAOF', '127.0.0.1', master.port)
+    if (!master || master === node) return
+    // And the other one, if the failover did not come to it.
+    for (const replica of this.nodes) {
+      if (replica === master || !isRunning(replica)) continue
+      const [role, , port] = await roleOf(replica)
+      if (role === 'slave' && Number(port) === master.port) continue
+      await command(replica.port, 'REPLICAOF', '127.0.0.1', master.port)
+    }
   }
 
   async settled(): Promise<void> {

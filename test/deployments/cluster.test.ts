@@ -1,0 +1,105 @@
+import { type Lock, RedisMutex, redisStore } from '@redismutex/core'
+import { expect } from 'chai'
+import { range, until } from '../conformance/ground.js'
+import { processConformance } from '../conformance/processes.js'
+import { atEnd } from '../support/cleanup.js'
+import { redisClients } from '../support/clients.js'
+import { type ClusterDeployment, startCluster } from '../support/cluster.js'
+import { freshKey } from '../support/redis.js'
+import { failover } from './failover.js'
+import { outsideOf } from './outside.js'
+
+describe('on a Cluster', () => {
+  let cluster: ClusterDeployment
+
+  before(async function () {
+    this.timeout(60_000)
+    cluster = await startCluster()
+    atEnd(() => cluster.stop())
+  })
+
+  for (const client of redisClients) {
+    const create = () => client.createCluster(cluster.nodes.map(({ port }) => port))
+
+    processConformance(
+      `a Cluster with ${client.name}`,
+      (keyPrefix) => redisStore(create(), { keyPrefix }),
+      outsideOf(create, (redis) => redis.nodes('master')),
+    )
+
+    describe(`a mutex through ${client.name}`, () => {
+      // A lost message would show: nobody asks again by itself before the test is over.
+      const options = { blockTime: 30_000, delay: 19_000, expiry: 40_000 }
+
+      function mutex(): RedisMutex {
+        const created = new RedisMutex(create(), options)
+        atEnd(() => created.close())
+        return created
+      }
+
+      it('holds several keys, whatever nodes they are on, and wakes who waits for them', async () => {
+        const keys = range(12).map((n) => freshKey(String(n)))
+        const masters = new Set(
+          await Promise.all(keys.map((key) => cluster.masterOf(`mutex:${key}`))),
+        )
+        expect(masters.size, 'the keys are on all nodes').to.equal(3)
+        const [here, there] = [mutex(), mutex()]
+        const all = await here.acquireLock(keys)
+        expect(all.fencingTokens.size).to.equal(12)
+        const one = Promise.all(keys.map((key) => there.acquireLock(key)))
+        const look = create()
+        for (const key of keys) {
+          await until(async () => (await look.zcard(`redismutex:queue:{mutex:${key}}`)) === 1)
+        }
+        await all.release()
+        for (const lock of await one) {
+          expect(lock.waited).to.be.below(options.delay)
+          await lock.release()
+        }
+      })
+
+      it('finds its keys when their slot moves to another node meanwhile', async () => {
+        const key = freshKey()
+        const lockName = `mutex:${key}`
+        const queue = `redismutex:queue:{${lockName}}`
+        const [here, there, elsewhere] = [mutex(), mutex(), mutex()]
+        const held = await here.acquireLock(key)
+        const look = create()
+        const waiting = there.acquireLock(key)
+        await until(async () => (await look.zcard(queue)) === 1)
+        const from = await cluster.masterOf(lockName)
+        const to = (await cluster.masters()).find((node) => node !== from)!
+        let early: Promise<Lock> | undefined
+        await cluster.migrate(lockName, to, async () => {
+          // Half of its keys are there by now: whoever comes has to try again.
+          early = elsewhere.acquireLock(key)
+        })
+        expect(await cluster.masterOf(lockName)).to.equal(to)
+        await until(async () => (await look.zcard(queue)) === 2)
+        await held.release()
+        const first = await waiting
+        expect(BigInt(first.fencingToken ?? 0)).to.not.equal(0n)
+        await first.release()
+        await (await early!).release()
+        expect(await look.exists(lockName)).to.equal(0)
+      })
+    })
+
+    // By default ioredis tries a command 16 times in 1.6 s, which is less than a failover takes.
+    const patient = () =>
+      client.createCluster(
+        cluster.nodes.map(({ port }) => port),
+        { retryDelayOnFailover: 500 },
+      )
+
+    failover(client.name, patient, () => ({
+      nodes: cluster.nodes,
+      masterOf: (lock) => cluster.masterOf(lock),
+      successorOf: (old, lock) => cluster.successorOf(old, lock),
+      async rejoin(old) {
+        await old.restart()
+        await cluster.settled()
+      },
+    }))
+  }
+})
