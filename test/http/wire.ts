@@ -101,7 +101,8 @@ export class WireClient {
 /** `line` is a method and a path. */
 export function request(user: string, line: string, body = ''): string {
   const length = body === '' && !line.startsWith('P') ? '' : `Content-Length: ${body.length}\r\n`
-  return `${line} HTTP/1.1\r\nHost: localhost\r\nX-User: ${user}\r\n${length}\r\n${body}`
+  const type = body === '' ? '' : 'Content-Type: text/plain\r\n'
+  return `${line} HTTP/1.1\r\nHost: localhost\r\nX-User: ${user}\r\n${type}${length}\r\n${body}`
 }
 
 function parse(
