@@ -292,6 +292,81 @@ for (const [name, express] of versions) {
     })
   })
 
+  describe(`Error middleware in ${name}`, () => {
+    const seeing = (seen: unknown[]): express5.ErrorRequestHandler =>
+      function handleError(error, req, res, next) {
+        seen.push([error.code ?? error.message, req.lock?.key])
+        if (res.headersSent) next(error)
+        else res.status(418).send('handled')
+      }
+
+    for (const [what, wrap] of [
+      ['plain handlers', (handler: express5.RequestHandler) => handler],
+      ['wrapped handlers', requestLock.wrap],
+    ] as const) {
+      it(`sees the errors of ${what} once, still under the lock`, async () => {
+        const lock = make()
+        const seen: unknown[] = []
+        const app = express()
+        app.use(lock)
+        app.post(
+          '/throws',
+          wrap(() => {
+            throw new Error('thrown')
+          }),
+        )
+        app.post(
+          '/passes',
+          wrap((_req, _res, next) => next(new Error('passed'))),
+        )
+        app.use(seeing(seen))
+        const { url } = await listen(app, lock)
+        for (const path of ['/throws', '/passes']) {
+          expect(await ask(url + path, 'ann')).to.include({ status: 418, text: 'handled' })
+        }
+        expect(seen).to.deep.equal([
+          ['thrown', 'ann'],
+          ['passed', 'ann'],
+        ])
+        await until(() => lock.mutex.stats().held === 0, 'the release')
+      })
+    }
+
+    it('sees what keyFrom throws', async () => {
+      const lock = make({
+        keyFrom: () => {
+          throw new Error('no key')
+        },
+      })
+      const seen: unknown[] = []
+      const app = express()
+      app.use(lock, seeing(seen))
+      const { url } = await listen(app, lock)
+      expect(await ask(url, 'ann')).to.include({ status: 418, text: 'handled' })
+      expect(seen).to.deep.equal([['no key', undefined]])
+    })
+
+    it('sees the refusal of a request that somebody has begun to answer, and no other', async () => {
+      const lock = make({ blocking: false })
+      const seen: unknown[] = []
+      const app = express()
+      app.post('/begun', (_req, res, next) => {
+        res.write('half')
+        next()
+      })
+      app.use(lock, tell, seeing(seen))
+      const { url, port } = await listen(app, lock)
+      await using _held = await lock.mutex.acquireLock('ann')
+      expect((await ask(url, 'ann')).status).to.equal(409)
+      expect(seen).to.deep.equal([])
+      const client = await WireClient.connect(port)
+      client.request('ann', 'POST /begun')
+      await client.end()
+      expect(client.pending).to.include('half')
+      expect(seen).to.deep.equal([['ERR_MUTEX_LOCKED', undefined]])
+    })
+  })
+
   describe(`requestLock.wrap in ${name}`, () => {
     const wrapped = async (...handlers: express5.RequestHandler[]) => {
       const lock = make()

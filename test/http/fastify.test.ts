@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import fastifyRedis from '@fastify/redis'
 import { type Lock, Mutex, memoryStore } from '@redismutex/core'
 import { type RequestLockOptions, type RouteLockOptions, requestLock } from '@redismutex/fastify'
 import { expect } from 'chai'
@@ -9,8 +10,9 @@ import fastify, {
   type FastifyReply,
   type FastifyRequest,
 } from 'fastify'
+import type { Redis } from 'ioredis'
 import { atEnd } from '../support/cleanup.js'
-import { freshPrefix } from '../support/redis.js'
+import { freshPrefix, sharedRedis } from '../support/redis.js'
 import { ask, byUser, redis, Signal, until, within } from './harness.js'
 import { WireClient } from './wire.js'
 
@@ -349,6 +351,97 @@ describe('The Fastify plugin', () => {
     app.server.closeIdleConnections()
     await within(closing, 'closing')
     expect(app.mutex.stats()).to.include({ held: 0, storeErrors: 0, acquired: 1 })
+  })
+})
+
+describe('The Fastify plugin beside others', () => {
+  it('gives back what works on after its answer before @fastify/redis quits', async () => {
+    const app = make()
+    await app.register(fastifyRedis, { url: sharedRedis().url })
+    const order: string[] = []
+    const { quit } = app.redis
+    app.redis.quit = function (this: Redis, ...args: []) {
+      order.push('quit')
+      return quit.apply(this, args)
+    } as typeof quit
+    const keyPrefix = freshPrefix()
+    await app.register(requestLock, options({ redis: app.redis, keyPrefix }))
+    const go = new Signal()
+    app.post('/', async (_request, reply) => {
+      reply.send('early')
+      await go.promise
+      order.push('done')
+    })
+    expect((await ask(await listen(app), 'ann')).text).to.equal('early')
+    const other = redis()
+    expect(await other.exists(`${keyPrefix}ann`)).to.equal(1)
+    app.server.closeIdleConnections()
+    const closing = app.close()
+    // Refused from when it closes on.
+    await until(() => app.mutex.stats().held === 1, 'the hold')
+    setImmediate(go.fire)
+    await within(closing, 'closing')
+    expect(order).to.deep.equal(['done', 'quit'])
+    expect(await other.exists(`${keyPrefix}ann`)).to.equal(0)
+    expect(app.mutex.stats()).to.include({ held: 0, storeErrors: 0, lost: 0 })
+  })
+
+  it('does not see routes that were declared before it', async () => {
+    const app = make()
+    app.post('/before', async (request) => String(request.lock))
+    await app.register(requestLock, options())
+    app.post('/after', tell)
+    expect((await inject(app, 'POST', '/before')).text).to.equal('null')
+    expect((await inject(app, 'POST', '/after')).text).to.equal('ann')
+  })
+
+  it('lets the error handlers of the app see what a handler throws, still under the lock', async () => {
+    const app = await locked()
+    const seen: unknown[] = []
+    app.setErrorHandler((error, request, reply) => {
+      seen.push([(error as Error).message, request.lock?.key])
+      reply.code(418).send('handled')
+    })
+    app.post('/throws', () => {
+      throw new Error('thrown')
+    })
+    app.post('/rejects', async () => {
+      await sleep(1)
+      throw new Error('rejected')
+    })
+    app.post('/key', { config: { lock: { keyFrom: () => '' } } }, tell)
+    for (const url of ['/throws', '/rejects', '/key']) {
+      expect(await inject(app, 'POST', url)).to.include({ status: 418, text: 'handled' })
+    }
+    expect(seen).to.deep.equal([
+      ['thrown', 'ann'],
+      ['rejected', 'ann'],
+      [
+        'keyFrom must give a non-empty string, an array of them, or null or undefined for no lock; got an empty string',
+        undefined,
+      ],
+    ])
+    expect(app.mutex.stats()).to.include({ held: 0, acquired: 2 })
+  })
+
+  it('closes the connection of a refused request that somebody has begun to answer', async () => {
+    const app = make()
+    app.addHook('onRequest', async (_request, reply) => {
+      reply.raw.write('half')
+    })
+    await app.register(requestLock, options({ blocking: false }))
+    let ran = false
+    app.post('/', async () => {
+      ran = true
+    })
+    await listen(app)
+    const held = await app.mutex.acquireLock('ann')
+    const client = await WireClient.connect(portOf(app))
+    client.request('ann')
+    await client.end()
+    expect(client.pending).to.include('half')
+    expect(ran).to.equal(false)
+    await held.release()
   })
 })
 

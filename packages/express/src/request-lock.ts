@@ -74,6 +74,8 @@ function create(options: RequestLockOptions): RequestLock {
       if (verdict === GONE) return
       if (verdict instanceof Refusal) {
         if (gate.onBusy) await gate.onBusy(req, res, next, verdict.error)
+        // Somebody has begun to answer: only the app's error handling can tell what to do.
+        else if (res.headersSent) next(verdict.error)
         else verdict.answer(req, res)
         return
       }
