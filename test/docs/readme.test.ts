@@ -47,6 +47,24 @@ describe('the documentation', () => {
     }
   })
 
+  it('names only tests that there are, and one for each trap', () => {
+    const traps = new Page('docs/request-lifecycle.md').rows('')
+    const numbered = traps.filter(([number = '']) => /^\d+$/.test(number))
+    expect(numbered.map(([number]) => number)).to.deep.equal(
+      Array.from({ length: 18 }, (_, i) => String(i + 1)),
+    )
+    for (const [number, , tests = ''] of numbered) {
+      const named = [...tests.matchAll(/`(test\/\S+)`: ((?:“[^”]+”(?:, )?)+)/g)]
+      expect(named, `the tests of trap ${number}`).to.not.have.length(0)
+      for (const [, file = '', titles = ''] of named) {
+        const source = readFileSync(join(root, file), 'utf8')
+        for (const [, title = ''] of titles.matchAll(/“([^”]+)”/g)) {
+          expect(source, file).to.include(title)
+        }
+      }
+    }
+  })
+
   it('names only scripts that there are', () => {
     const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
     for (const { text } of pages()) {

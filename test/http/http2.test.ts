@@ -225,6 +225,36 @@ describe('HTTP/2', () => {
     await until(() => mutex.stats().held === 0, 'the release')
   })
 
+  it('keeps a request whose body was read from being taken for one that was aborted', async () => {
+    const inside = new Signal<boolean>()
+    const gone = new Signal()
+    const go = new Signal()
+    const { mutex, port } = await serve(async ({ url, lock }) => {
+      if (url !== '/left') return 'done'
+      await new Promise((resolve) => setTimeout(resolve, 5))
+      lock?.signal.addEventListener('abort', () => gone.fire())
+      inside.fire(lock?.signal.aborted ?? true)
+      await go.promise
+      return 'late'
+    })
+    const session = open(port)
+    const stream = session.request({
+      ':path': '/left',
+      ':method': 'POST',
+      'x-user': 'ann',
+      'content-type': 'application/json',
+    })
+    stream.on('error', () => {})
+    stream.end('{"a":1}')
+    expect(await inside.wait('the handler')).to.equal(false)
+    stream.close(8)
+    await gone.wait('the signal')
+    expect(mutex.stats().held).to.equal(1)
+    go.fire()
+    expect((await ask(session, '/next')).body).to.equal('done')
+    await until(() => mutex.stats().held === 0, 'the release')
+  })
+
   it('gives a client up that leaves while keyFrom still looks for its key', async () => {
     const looking = new Signal()
     const found = new Signal()
