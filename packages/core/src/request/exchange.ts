@@ -239,8 +239,10 @@ function endOf(exchange: Exchange): Method {
 
 function destroyOf(exchange: Exchange, inner: Method): Method {
   return function destroy(this: unknown, ...args) {
+    // From Node.js 24 on, it destroys queued responses itself when their connection has closed.
+    const byNode = exchange.cut && !exchange.gone
     const result = inner.apply(this, args)
-    exchange.destroyed()
+    if (!byNode) exchange.destroyed()
     return result
   }
 }
