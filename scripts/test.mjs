@@ -3,18 +3,11 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import {
-  accessSync,
-  constants,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { needRedis } from './redis.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** Where the test reporter writes its summary, and whoever starts this one may want it. */
@@ -23,54 +16,11 @@ const args = process.argv.slice(2)
 const coverage = args[0] === '--coverage'
 if (coverage) args.shift()
 
-if (!hasRedis()) {
-  if (!process.env.REDIS_SERVER) installRedis()
-  if (!hasRedis()) {
-    console.error(
-      'The tests need redis-server: install Redis, or name the program in REDIS_SERVER.',
-    )
-    process.exit(1)
-  }
-}
+needRedis()
 run('tsc', ['-b', 'packages/core', 'packages/express', 'packages/fastify'])
 if (coverage) run('c8', ['mocha', ...args])
 else if (args.length > 0) run('mocha', args)
 else await runEverything()
-
-function hasRedis() {
-  return process.env.REDIS_SERVER ? isExecutable(process.env.REDIS_SERVER) : inPath('redis-server')
-}
-
-function installRedis() {
-  if (process.platform === 'darwin' && inPath('brew')) {
-    attempt('brew', ['install', 'redis'])
-  } else if (inPath('apt-get') && process.getuid?.() === 0) {
-    withoutStartingServices(() => {
-      attempt('apt-get', ['update'])
-      attempt('apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'])
-    })
-  }
-}
-
-/** Debian starts a service that it installs, unless this program says no. */
-function withoutStartingServices(install) {
-  const policy = '/usr/sbin/policy-rc.d'
-  if (existsSync(policy)) return install()
-  writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
-  try {
-    install()
-  } finally {
-    rmSync(policy)
-  }
-}
-
-function attempt(command, args) {
-  console.log(`$ ${command} ${args.join(' ')}`)
-  return spawnSync(command, args, {
-    stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-  })
-}
 
 /**
  * Runs all tests in processes side by side: those that wait most of the time, for leases, for other
@@ -81,6 +31,7 @@ async function runEverything() {
   const waiting = [
     ['processes', 'faults', 'examples', 'packaging', 'runner'],
     ['deployments', 'quorum'],
+    ['chaos'],
   ]
   const runs = await Promise.all([
     runMocha('inherit', ...waiting.flat().map((name) => `--ignore=test/${name}/**`)),
@@ -131,17 +82,4 @@ function run(name, args) {
   if (error) throw error
   if (signal) process.kill(process.pid, signal)
   if (status !== 0) process.exit(status ?? 1)
-}
-
-function inPath(name) {
-  return (process.env.PATH ?? '').split(delimiter).some((path) => isExecutable(join(path, name)))
-}
-
-function isExecutable(file) {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }

@@ -68,8 +68,8 @@ export class FixtureProcess {
     })
   }
 
-  /** The next message, of this type if one is given, unread or still to come. */
-  next(type?: string): Promise<Message> {
+  /** The next message, of this type if one is given, unread or still to come within `timeout` ms. */
+  next(type?: string, timeout = MESSAGE_TIMEOUT): Promise<Message> {
     const index = this.#unread.findIndex((message) => type === undefined || message.type === type)
     const unread = this.#unread[index]
     if (unread) {
@@ -81,8 +81,8 @@ export class FixtureProcess {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#expected.splice(this.#expected.indexOf(expectation), 1)
-        reject(this.#missing(type))
-      }, MESSAGE_TIMEOUT)
+        reject(this.#missing(type, timeout))
+      }, timeout)
       const expectation: Expectation = {
         type,
         resolve: (message) => {
@@ -119,9 +119,8 @@ export class FixtureProcess {
     expectation.resolve(message)
   }
 
-  #missing(type: string | undefined): Error {
-    const state =
-      this.#exit === undefined ? `in ${MESSAGE_TIMEOUT} ms` : `: it ended (${this.#exit})`
+  #missing(type: string | undefined, timeout = 0): Error {
+    const state = this.#exit === undefined ? `in ${timeout} ms` : `: it ended (${this.#exit})`
     const unread = this.#unread.map((message) => message.type).join(', ') || 'none'
     return new Error(
       `No message '${type ?? 'any'}' from ${this.#name} ${state}; unread messages: ${unread}`,

@@ -1,0 +1,247 @@
+import { type Act, actsOf, type Hold, holdsOf } from './acts.js'
+import type { Event, Terms } from './history.js'
+import { lengthWithin, type Span, touches, union, without } from './spans.js'
+
+/** What a busy machine may add to a time, in ms, beside what is known to have stalled. */
+const ALLOWANCE = 500
+/** For how long a process may not run without noticing that, in ms: twice its beat. */
+const GRAIN = 12
+/** How soon after a stall a process must have noticed that a lock is lost, in ms. */
+const NOTICE = 100
+/** How long it may take after a fault until everybody is connected again, in ms. */
+const RECOVERY = 1500
+/** What one process that died or was cut off in the queue may cost the others, in ms. */
+const CLAIM = 1500
+
+/** What may not be. */
+export interface Violation {
+  readonly rule: 'overlap' | 'token' | 'write' | 'wait' | 'stall'
+  readonly text: string
+}
+
+export interface Verdict {
+  readonly violations: Violation[]
+  /** Holds that overlapped after data had been lost, which no lock on such a deployment prevents. */
+  readonly overlapsByLoss: number
+  /** Holds that overlapped while the earlier holder was stopped beyond its lease. */
+  readonly overlapsByStall: number
+  /** The longest wait, but for stalls, and the longest time that a key was free and waited for. */
+  readonly longestWait: number
+  readonly longestStall: number
+}
+
+/**
+ * Goes through a history, which must be in order.
+ *
+ * 1. No two holds of a key overlap, unless the earlier holder had been told, or could not be told
+ *    because its process did not run.
+ * 2. Fencing tokens rise from hold to hold, and a resource accepts no write out of order.
+ * 3. Nobody waits beyond their time, and no key is free for long while somebody waits.
+ */
+export function check(events: readonly Event[], terms: Terms): Verdict {
+  const history = new History(events, terms)
+  const verdict = { violations: [] as Violation[], overlapsByLoss: 0, overlapsByStall: 0 }
+  for (const holds of history.holds.values()) {
+    exclusion(history, holds, verdict)
+    tokens(history, holds, verdict.violations)
+  }
+  writes(history, verdict.violations)
+  const longestWait = waits(history, verdict.violations)
+  const longestStall = stalls(history, verdict.violations)
+  return { ...verdict, longestWait, longestStall }
+}
+
+class History {
+  readonly acts: readonly Act[]
+  /** By key, in the order in which they began. */
+  readonly holds: ReadonlyMap<string, readonly Hold[]>
+  /** When each client's process did not run. */
+  readonly stalls = new Map<string, Span[]>()
+  /** When each client, or a server, was cut off or dead. */
+  readonly absences: Span[] = []
+  readonly cutOff = new Map<string, Span[]>()
+  /** When nobody could rely on the servers. */
+  readonly disturbances: Span[]
+  /** When the whole machine was too busy. */
+  readonly slow: Span[] = []
+  /** When data may have been lost. */
+  readonly losses: readonly Span[]
+  readonly end: number
+
+  constructor(
+    readonly events: readonly Event[],
+    readonly terms: Terms,
+  ) {
+    const disturbances: Span[] = []
+    const losses: Span[] = []
+    for (const event of events) {
+      const { t: to, client } = event
+      if (event.e === 'stalled' || event.e === 'stopped') {
+        add(this.stalls, client, { from: event.from, to })
+        if (to - event.from > this.terms.delay) this.absences.push({ from: event.from, to })
+      } else if (event.e === 'killed') {
+        this.absences.push({ from: to, to })
+      } else if (event.e === 'cut off') {
+        this.absences.push({ from: event.from, to })
+        add(this.cutOff, client, { from: event.from, to: to + RECOVERY })
+      } else if (event.e === 'disturbed') {
+        disturbances.push({ from: event.from, to: to + RECOVERY })
+      } else if (event.e === 'slow') {
+        this.slow.push({ from: event.from, to })
+      } else if (event.e === 'forgot') {
+        losses.push({ from: event.from, to })
+      }
+    }
+    for (const [client, spans] of this.stalls) this.stalls.set(client, union(spans))
+    this.disturbances = union(disturbances)
+    this.losses = losses
+    this.end = events.at(-1)?.t ?? 0
+    this.acts = actsOf(events)
+    this.holds = holdsOf(this.acts)
+  }
+
+  /** May one of them have been forgotten when the later one began? */
+  forgotten(earlier: Hold, later: Hold): boolean {
+    const span = { from: Math.min(earlier.since, later.since), to: later.from }
+    return this.losses.some((loss) => touches(loss, span))
+  }
+}
+
+function exclusion(
+  history: History,
+  holds: readonly Hold[],
+  verdict: { violations: Violation[]; overlapsByLoss: number; overlapsByStall: number },
+): void {
+  let open: Hold[] = []
+  for (const hold of holds) {
+    open = open.filter((earlier) => earlier.to > hold.from)
+    for (const earlier of open) {
+      const stalls = history.stalls.get(earlier.act.client) ?? []
+      const asleep = stalls.some(
+        ({ from, to }) => from <= hold.from && hold.from <= to && earlier.to <= to + NOTICE,
+      )
+      const blinked = earlier.act.told && earlier.to - hold.from <= GRAIN
+      if (asleep || blinked) verdict.overlapsByStall++
+      else if (history.forgotten(earlier, hold)) verdict.overlapsByLoss++
+      else {
+        verdict.violations.push({
+          rule: 'overlap',
+          text: `${hold.key}: ${hold.act.op} began ${ms(hold.from)} while ${earlier.act.op} held from ${ms(earlier.from)} to ${ms(earlier.to)}`,
+        })
+      }
+    }
+    open.push(hold)
+  }
+}
+
+function tokens(history: History, holds: readonly Hold[], violations: Violation[]): void {
+  /** The holds so far with a higher token than all before them. */
+  const peaks: Hold[] = []
+  for (const hold of holds) {
+    if (hold.token === null) continue
+    const last = peaks.at(-1)
+    if (!last || hold.token > (last.token ?? 0n)) {
+      peaks.push(hold)
+      continue
+    }
+    // After a loss of data two may hold at once, and see their grants in any order. But whoever has
+    // asked after another one's grant has a higher token, whatever was lost.
+    const before = history.forgotten(last, hold)
+      ? peaks.findLast((peak) => peak.from < hold.act.from)
+      : last
+    if (!before || hold.token > (before.token ?? 0n)) continue
+    violations.push({
+      rule: 'token',
+      text: `${hold.key}: ${hold.act.op} got ${hold.token} at ${ms(hold.from)} after ${before.act.op} had got ${before.token} at ${ms(before.from)}`,
+    })
+  }
+}
+
+function writes(history: History, violations: Violation[]): void {
+  const last = new Map<string, Hold>()
+  const byName = new Map<string, Hold>()
+  for (const holds of history.holds.values()) {
+    for (const hold of holds) byName.set(`${hold.act.op} ${hold.key}`, hold)
+  }
+  for (const event of history.events) {
+    if (event.e !== 'write' || !event.accepted) continue
+    const hold = byName.get(`${event.op} ${event.key}`)
+    if (!hold) continue
+    const before = last.get(event.key)
+    if (before && before !== hold && before.from > hold.from) {
+      if (!history.forgotten(hold, before)) {
+        violations.push({
+          rule: 'write',
+          text: `${event.key}: a write of ${event.op} was accepted at ${ms(event.t)}, after one of ${before.act.op}, which got the lock later`,
+        })
+      }
+    }
+    last.set(event.key, hold)
+  }
+}
+
+function waits(history: History, violations: Violation[]): number {
+  let longest = 0
+  for (const act of history.acts) {
+    const to = act.settled ?? act.killed ?? history.end
+    const waited =
+      to - act.from - lengthWithin(history.stalls.get(act.client) ?? [], { from: act.from, to })
+    longest = Math.max(longest, act.patience === Number.POSITIVE_INFINITY ? 0 : waited)
+    const isOpen = act.settled === undefined && act.killed === undefined
+    if (waited <= act.patience + ALLOWANCE && !isOpen) continue
+    violations.push({
+      rule: 'wait',
+      text: `${act.op} waited for ${act.keys} from ${ms(act.from)} for ${waited.toFixed()} ms, being willing to wait ${act.patience} ms${isOpen ? ', and was never told' : ''}`,
+    })
+  }
+  return longest
+}
+
+function stalls(history: History, violations: Violation[]): number {
+  const { terms } = history
+  const waiting = new Map<string, Span[]>()
+  const taken = new Map<string, Span[]>()
+  for (const act of history.acts) {
+    const to = act.settled ?? act.killed ?? history.end
+    for (const key of act.keys) {
+      // Of several keys some may be held while others are waited for.
+      if (act.keys.length > 1) add(taken, key, { from: act.from, to })
+      else if (act.patience > terms.storeTimeout) {
+        const { stalls, cutOff } = history
+        const busy = [stalls, cutOff].flatMap((spans) =>
+          (spans.get(act.client) ?? []).filter((span) => touches(span, { from: act.from, to })),
+        )
+        for (const span of without([{ from: act.from, to }], busy)) add(waiting, key, span)
+      }
+    }
+  }
+  for (const [key, holds] of history.holds) {
+    for (const { from, to } of holds) add(taken, key, { from, to: Math.min(to, history.end) })
+  }
+  let longest = 0
+  for (const [key, spans] of waiting) {
+    const idle = without(spans, [...(taken.get(key) ?? []), ...history.disturbances])
+    for (const { from, to } of idle) {
+      // What slows the suite down slows the servers down as well.
+      const length = to - from - 2 * lengthWithin(history.slow, { from, to })
+      longest = Math.max(longest, length)
+      const since = from - terms.blockTime - terms.lease
+      const absent = history.absences.filter((span) => touches(span, { from: since, to })).length
+      const most = terms.delay + terms.lease + absent * CLAIM + ALLOWANCE
+      if (length <= most) continue
+      violations.push({
+        rule: 'stall',
+        text: `${key} was free and waited for from ${ms(from)} for ${length.toFixed()} ms, at most ${most} are allowed`,
+      })
+    }
+  }
+  return longest
+}
+
+export function add<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const values = map.get(key)
+  if (values) values.push(value)
+  else map.set(key, [value])
+}
+
+const ms = (t: number): string => t.toFixed(3)
