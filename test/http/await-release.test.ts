@@ -84,7 +84,8 @@ async function inTurn(
 
 for (const framework of allFrameworks) {
   describe(`The last bytes of an answer of ${framework.name}`, () => {
-    it('wait for the release with blocking: false, so that nobody is refused by himself', async () => {
+    it('wait for the release with blocking: false, so that nobody is refused by himself', async function () {
+      this.timeout(60_000)
       const apps = await pair(framework, 2, { blocking: false }, async ({ send }) => {
         await sleep(0)
         send({ done: true })
@@ -162,7 +163,8 @@ for (const framework of allFrameworks) {
         const app = await framework.start(setup, ({ send }) => {
           // The release gets no farther than this.
           proxy.pause()
-          if (!blocking) setTimeout(resume, 20)
+          // Longer than it would wait for its handler.
+          if (!blocking) setTimeout(resume, 150)
           send('done')
         })
         expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'done' })

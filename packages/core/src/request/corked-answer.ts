@@ -46,6 +46,11 @@ export class CorkedAnswer implements LastBytes {
     if (this.#socket) this.#timer ??= setTimeout(() => this.flush(), ms)
   }
 
+  stay(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
   /** Node uncorks a socket for good at the end of a response, so that corking it would not do. */
   #hold(socket: Socket): void {
     this.#socket = socket

@@ -69,4 +69,9 @@ export class HeldEnd implements LastBytes {
   flushIn(ms: number): void {
     if (this.#args) this.#timer ??= setTimeout(() => this.flush(), ms)
   }
+
+  stay(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
 }

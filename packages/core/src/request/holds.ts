@@ -107,6 +107,8 @@ export class Holds implements Holder {
       for (const hold of this.#all) hold.limit()
       return
     }
+    // From here on only the store keeps it waiting, and that no longer than `storeTimeout`.
+    lastBytes?.stay()
     const holds = this.#all
     this.#all = []
     // The one taken last is given back first.

@@ -13,6 +13,8 @@ export interface LastBytes {
   flush(): void
   /** Does so in `ms` at the latest. */
   flushIn(ms: number): void
+  /** Does not, after all. */
+  stay(): void
 }
 
 /** In bytes; `undefined` for what can't be sent, which Node is to refuse. */
