@@ -5,7 +5,7 @@ import { rejection, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { allClients, type ClientOptions, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
-import { freshKey, freshPrefix, sharedRedis } from '../support/redis.js'
+import { freshKey, freshPrefix, sharedRedis, startRedis } from '../support/redis.js'
 
 /** What a user may have set for the whole client. */
 const settings: Record<string, RedisOptions> = {
@@ -172,6 +172,25 @@ for (const client of redisClients) {
       const lock = await waiting
       expect(lock.waited, 'before it asks again').to.be.below(7000)
       await lock.release()
+    })
+
+    it('on a Cluster, sending again by a node’s own connection: a release that has happened is no error', async () => {
+      const server = await startRedis({ args: ['--cluster-enabled', 'yes'] })
+      atEnd(() => server.stop())
+      const proxy = await startProxy(server.port)
+      const admin = client.create(server.port)
+      await admin.config('SET', 'cluster-announce-ip', '127.0.0.1')
+      await admin.config('SET', 'cluster-announce-port', String(proxy.port))
+      await admin.cluster('ADDSLOTSRANGE', 0, 16_383)
+      await until(async () => /cluster_state:ok/.test(await admin.cluster('INFO')))
+      const again = { clusterNodeRetryStrategy: () => 10 }
+      const mutex = new RedisMutex(client.createCluster([proxy.port], again), options)
+      atEnd(() => mutex.close())
+      await mutex.runExclusive(freshKey(), () => {})
+      const lock = await mutex.acquireLock(key)
+      const lost = proxy.dropReplies((reply) => reply.toString() === ':1\r\n')
+      await lock.release()
+      await lost
     })
 
     it('a time limit of its own on commands: what lands after it is taken back', async () => {

@@ -9,7 +9,12 @@ export interface Watcher {
   ended(): void
 }
 
-type On = (event: string | symbol, listener: (error: unknown) => void) => void
+type On = (event: string | symbol, listener: (about: unknown) => void) => void
+
+/** What a Cluster has besides: its connections, each of which may send again what was in flight. */
+interface Nodes {
+  nodes?(): readonly Pick<RedisClient, 'on' | 'off'>[]
+}
 
 const watches = new WeakMap<RedisClient, Watch>()
 
@@ -37,22 +42,25 @@ export class Watch {
 
   /** Counts breaks from now on. */
   open(watcher: Watcher): void {
-    if (this.#watchers.size === 0) this.#listen(this.#client.on)
+    if (this.#watchers.size === 0) this.#listen('on')
     this.#watchers.add(watcher)
   }
 
   close(watcher: Watcher): void {
-    if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.#listen(this.#client.off)
+    if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.#listen('off')
   }
 
   /** Only listens in to errors: one that nobody else hears is still printed by the client. */
-  #listen(method: RedisClient['on' | 'off']): void {
-    const each = method.bind(this.#client) as On
+  #listen(method: 'on' | 'off'): void {
+    const each = this.#client[method].bind(this.#client) as On
     each(errorMonitor, this.#failed)
     each('ready', this.#ready)
     each('close', this.#broken)
     each('-node', this.#broken)
+    each('+node', this.#added)
     each('end', this.#ended)
+    const { nodes } = this.#client as Nodes
+    for (const node of nodes?.call(this.#client) ?? []) node[method]('close', this.#broken)
   }
 
   readonly #failed = (error: unknown): void => {
@@ -66,6 +74,11 @@ export class Watch {
   readonly #broken = (): void => {
     this.breaks++
     for (const watcher of this.#watchers) watcher.broken()
+  }
+
+  /** A Cluster says nothing of a node that it connects to once more. */
+  readonly #added = (node: unknown): void => {
+    ;(node as Pick<RedisClient, 'on'>).on('close', this.#broken)
   }
 
   readonly #ended = (): void => {
