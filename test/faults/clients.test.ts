@@ -193,6 +193,44 @@ for (const client of redisClients) {
       await lost
     })
 
+    for (const reply of ['OK', null, undefined, [], [null], {}]) {
+      it(`answering ${JSON.stringify(reply)}: that is no refusal and no loss, but an error of the store`, async () => {
+        const redis = client.create(sharedRedis().port)
+        const mutex = await mutexOn(redis)
+        const lock = await mutex.acquireLock(freshKey())
+        const { evalsha } = redis
+        Object.assign(redis, { evalsha: async () => reply })
+        const errors = await Promise.all([
+          rejection(mutex.acquireLock(key)),
+          rejection(mutex.tryAcquire(freshKey())),
+          rejection(lock.release()),
+        ])
+        Object.assign(redis, { evalsha })
+        for (const error of errors) expect(error).to.be.instanceOf(MutexStoreError)
+      })
+    }
+
+    it('throwing at once: that is an error of the store', async () => {
+      const redis = client.create(sharedRedis().port)
+      const mutex = await mutexOn(redis, { storeTimeout: 7000 })
+      const { eval: run, evalsha } = redis
+      const fail = () => {
+        throw new Error('no way')
+      }
+      Object.assign(redis, { evalsha: fail })
+      const called = await rejection(mutex.acquireLock(key))
+      Object.assign(redis, { evalsha: () => Promise.reject(new Error('NOSCRIPT')), eval: fail })
+      const sent = await rejection(mutex.acquireLock(key))
+      Object.assign(redis, { evalsha, eval: run })
+      for (const error of [called, sent]) {
+        expect(error)
+          .to.be.instanceOf(MutexStoreError)
+          .with.property('message')
+          .that.includes('no way')
+      }
+      await mutex.runExclusive(key, () => {})
+    })
+
     it('a time limit of its own on commands: what lands after it is taken back', async () => {
       const proxy = await startProxy(sharedRedis().port)
       const mutex = await mutexOn(client.create(proxy.port, { commandTimeout: 150 }))

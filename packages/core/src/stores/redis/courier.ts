@@ -39,6 +39,10 @@ const LOOK = 10
 /** What a script gives for one item. */
 export type Answer = number | string | readonly Answer[]
 
+/** Each begins with a number, however the client shows it. */
+const makesSense = (answer: Answer | null | undefined): answer is Answer =>
+  !Number.isNaN(Number(Array.isArray(answer) ? (answer[0] ?? Number.NaN) : (answer ?? Number.NaN)))
+
 /** The scripts that a courier calls, and the keys of an item. */
 export interface Freight<Verb extends string, Names> {
   /** In the order in which those of one moment are sent. */
@@ -231,18 +235,18 @@ class Trip<Names> implements Link<Trip<Names>> {
       over(error)
       this.fail(error, client.isCluster && isGivenUp(error) ? untold : undefined)
     }
-    try {
-      void client.evalsha(script.sha, keys.length, ...keys, ...args).then(
-        arrived,
-        // A server that does not know the script yet is sent its text.
-        (error) =>
-          isUnknownScript(error)
-            ? client.eval(script.text, keys.length, ...keys, ...args).then(arrived, failed)
-            : failed(error),
-      )
-    } catch (error) {
-      failed(error)
+    const send = (method: 'evalsha' | 'eval', script: string, refused: (e: unknown) => void) => {
+      try {
+        void client[method](script, keys.length, ...keys, ...args).then(arrived, refused)
+      } catch (error) {
+        failed(error)
+      }
     }
+    // A server that does not know the script yet is sent its text.
+    send('evalsha', script.sha, (error) => {
+      if (isUnknownScript(error)) send('eval', script.text, failed)
+      else failed(error)
+    })
   }
 
   fail(error: unknown, settled: Promise<void> = SOON): void {
@@ -256,7 +260,7 @@ class Trip<Names> implements Link<Trip<Names>> {
       const errand = errands[index]
       if (!errand) continue
       const answer: Answer | undefined = Array.isArray(answers) ? answers[index] : undefined
-      if (answer === undefined || answer === null) {
+      if (!makesSense(answer)) {
         errand.failed(new MutexStoreError('the store gave an answer that makes no sense'), SOON)
       } else if (typeof answer === 'object' && Number(answer[0]) === -2) {
         errand.failed(refusal(new Error(String(answer[1]))), SOON)
