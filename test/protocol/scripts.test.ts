@@ -45,6 +45,26 @@ for (const client of redisClients) {
         expect(await redis.pttl(mutex.lock)).to.be.above(4000)
       })
 
+      it('shortens no lease when it grants again', async () => {
+        const owner = alice.owner()
+        await mutex.acquire(owner, { lease: 50_000 })
+        await mutex.acquire(owner, { lease: 500 })
+        expect(await redis.pttl(mutex.lock)).to.be.above(40_000)
+      })
+
+      it('grants again who was promoted meanwhile, tells who else waits, and keeps no entry of it', async () => {
+        const [holder, owner, other] = [alice.owner(), bob.owner(), alice.owner()]
+        await mutex.acquire(holder)
+        await mutex.acquire(owner, { waited: 100 })
+        await mutex.acquire(other)
+        await mutex.release(holder)
+        // As by an ask that was sent before the grant, and came after the entry was gone.
+        await redis.zadd(mutex.queue, 1, `${owner}|1000|10000`)
+        expect(await mutex.acquire(owner)).to.include({ verdict: 'granted', others: 1 })
+        expect(await mutex.queued()).to.deep.equal([other])
+        expect(await redis.pttl(mutex.lock)).to.be.above(4000)
+      })
+
       it('queues when the lock is held, tells how long for, and tells the holder', async () => {
         const holder = alice.owner()
         await mutex.acquire(holder)
@@ -55,6 +75,13 @@ for (const client of redisClients) {
         expect(await mutex.queued()).to.deep.equal([waiter])
         expect(await alice.heard()).to.deep.equal([`contended|${holder.split('|')[1]}`])
         expect(await redis.pttl(mutex.queue)).to.be.within(1, 20_000)
+      })
+
+      it('keeps the queue for as long as the most patient of those in it needs', async () => {
+        await mutex.acquire(alice.owner())
+        await mutex.acquire(bob.owner(), { keep: 50_000 })
+        await mutex.acquire(bob.owner(), { keep: 2000 })
+        expect(await redis.pttl(mutex.queue)).to.be.above(40_000)
       })
 
       it('does not queue a try', async () => {
@@ -164,11 +191,13 @@ for (const client of redisClients) {
       })
 
       it('touches nothing when the lock is somebody else’s, and says so', async () => {
-        const [stranger, owner] = [alice.owner(), bob.owner()]
+        const [stranger, owner, waiter] = [alice.owner(), bob.owner(), alice.owner()]
         await mutex.acquire(owner)
+        await mutex.acquire(waiter)
         const fence = await redis.get(mutex.fence)
         expect((await mutex.release(stranger, Number(fence) + 9)).kept).to.equal(false)
         expect(await redis.get(mutex.lock)).to.equal(owner)
+        expect(await mutex.queued()).to.deep.equal([waiter])
         expect(await redis.get(mutex.fence)).to.equal(fence)
       })
 
@@ -253,6 +282,21 @@ for (const client of redisClients) {
         expect(await mutex.queued()).to.deep.equal([])
       })
 
+      it('frees what was granted meanwhile if nobody waits', async () => {
+        const gone = bob.owner()
+        await mutex.acquire(gone)
+        expect(await mutex.cancel(gone)).to.equal(true)
+        expect(await redis.exists(mutex.lock)).to.equal(0)
+      })
+
+      it('takes nothing from another holder', async () => {
+        const [holder, waiter, gone] = [alice.owner(), alice.owner(), bob.owner()]
+        for (const owner of [holder, waiter, gone]) await mutex.acquire(owner)
+        expect(await mutex.cancel(gone)).to.equal(false)
+        expect(await redis.get(mutex.lock)).to.equal(holder)
+        expect(await mutex.queued()).to.deep.equal([waiter])
+      })
+
       it('passes on what was granted meanwhile, and does so once', async () => {
         const [gone, waiter] = [alice.owner(), bob.owner()]
         await mutex.acquire(gone)
@@ -260,6 +304,29 @@ for (const client of redisClients) {
         expect(await mutex.cancel(gone)).to.equal(true)
         expect(await mutex.cancel(gone)).to.equal(false)
         expect(await redis.get(mutex.lock)).to.equal(waiter)
+      })
+    })
+
+    describe('what fails in the middle', () => {
+      it('an ask: cancel gives back what it got, whatever is wrong with the queue', async () => {
+        await redis.set(mutex.queue, 'not a queue')
+        const owner = alice.owner()
+        const { verdict, message } = await mutex.acquire(owner)
+        expect([verdict, message.split(' ')[0]]).to.deep.equal(['failed', 'WRONGTYPE'])
+        await mutex.cancel(owner)
+        expect(await redis.exists(mutex.lock)).to.equal(0)
+      })
+
+      it('an ask for which there is no token: cancel gives the lock back', async () => {
+        const [owner, waiter] = [alice.owner(), bob.owner()]
+        await redis.lpush(mutex.fence, 'not a fence')
+        expect((await mutex.acquire(owner)).verdict).to.equal('failed')
+        expect(await mutex.acquire(waiter)).to.include({ verdict: 'queued' })
+        await mutex.cancel(owner)
+        expect(await redis.exists(mutex.lock)).to.equal(0)
+        expect(await mutex.queued()).to.deep.equal([waiter])
+        await redis.del(mutex.fence)
+        expect((await mutex.acquire(waiter)).verdict).to.equal('granted')
       })
     })
 
@@ -308,8 +375,11 @@ for (const client of redisClients) {
         await redis.set(mutex.fence, String(ahead))
         const first = alice.owner()
         expect((await mutex.acquire(first)).token).to.equal(ahead + 1)
+        await mutex.acquire(bob.owner())
         await mutex.release(first)
-        expect((await mutex.acquire(alice.owner())).token).to.equal(ahead + 2)
+        expect((await bob.heard()).at(-1)).to.include(`grant|${ahead + 2}|`)
+        await redis.del(mutex.lock)
+        expect((await mutex.acquire(alice.owner())).token).to.equal(ahead + 3)
       })
     })
 
