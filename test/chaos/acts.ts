@@ -13,8 +13,8 @@ export interface Act {
   tokens: readonly (string | null)[] | undefined
   /** When it was told that the lock is lost, or was about to release it. */
   ended: number | undefined
-  /** Was it told? */
-  told: boolean
+  /** Why, if it was told. */
+  told: string | undefined
   /** When its process was killed. */
   killed: number | undefined
 }
@@ -39,7 +39,7 @@ export function actsOf(events: readonly Event[]): Act[] {
       const { op, keys, patience } = event
       const act: Act = {
         ...{ op, client, keys, patience, from: t, settled: undefined, tokens: undefined },
-        ...{ ended: undefined, told: false, killed: undefined },
+        ...{ ended: undefined, told: undefined, killed: undefined },
       }
       acts.set(op, act)
       const others = open.get(client) ?? new Set()
@@ -52,7 +52,7 @@ export function actsOf(events: readonly Event[]): Act[] {
       if (!act) continue
       if (event.e === 'got' || event.e === 'refused') act.settled = t
       if (event.e === 'got') act.tokens = event.tokens
-      if (event.e === 'lost') act.told ||= act.ended === undefined
+      if (event.e === 'lost' && act.ended === undefined) act.told = event.code
       if (event.e === 'lost' || event.e === 'giving') act.ended ??= t
       if (event.e === 'refused' || act.ended !== undefined) open.get(client)?.delete(act)
     }

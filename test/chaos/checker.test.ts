@@ -26,8 +26,8 @@ class Story {
     return this.at(t, clientOf(op), { e: 'giving', op })
   }
 
-  lost(t: number, op: string): this {
-    return this.at(t, clientOf(op), { e: 'lost', op, code: 'ERR_MUTEX_LOST' })
+  lost(t: number, op: string, code = 'ERR_MUTEX_LOST'): this {
+    return this.at(t, clientOf(op), { e: 'lost', op, code })
   }
 
   /** A hold from beginning to end. */
@@ -100,13 +100,17 @@ describe('the checker of the chaos suite', () => {
     })
 
     it('is none when the earlier one had been told that its lock is lost', () => {
-      story.ask(0, 'a1').got(10, 'a1', 1).lost(39, 'a1').giving(70, 'a1')
+      story.ask(0, 'a1').got(10, 'a1', 1).lost(39, 'a1', 'ERR_MUTEX_EXPIRED').giving(70, 'a1')
       story.hold('b1', 5, 40, 60, 2)
       expect(story.broken).to.deep.equal([])
     })
 
     it('is one when it was told a moment later', () => {
-      story.ask(0, 'a1').got(10, 'a1', 1).lost(60, 'a1').hold('b1', 5, 40, 70, 2)
+      story
+        .ask(0, 'a1')
+        .got(10, 'a1', 1)
+        .lost(60, 'a1', 'ERR_MUTEX_EXPIRED')
+        .hold('b1', 5, 40, 70, 2)
       expect(story.broken).to.deep.equal(['overlap'])
     })
 
@@ -130,7 +134,7 @@ describe('the checker of the chaos suite', () => {
     it('is a violation when somebody else was stopped', () => {
       story.ask(0, 'a1').got(10, 'a1', 1).lost(2001, 'a1')
       story.at(2000, 'c', { e: 'stopped', from: 20 }).hold('b1', 5, 1200, 1300, 2)
-      expect(story.broken).to.deep.equal(['overlap'])
+      expect(story.broken).to.deep.equal(['overlap', 'loss'])
     })
 
     it('is counted apart after data were lost, but not when they were lost before', () => {
@@ -205,6 +209,31 @@ describe('the checker of the chaos suite', () => {
       story.ask(0, 'a1').at(4600, 'a', { e: 'refused', op: 'a1', code: 'X' })
       story.at(2000, 'a', { e: 'stopped', from: 500 })
       story.hold('b1', 0, 10, 4600, 1)
+      expect(story.broken).to.deep.equal([])
+    })
+  })
+
+  describe('who holds', () => {
+    it('loses no lock without a reason', () => {
+      story.ask(0, 'a1').got(10, 'a1', 1).lost(4000, 'a1')
+      expect(story.broken).to.deep.equal(['loss'])
+    })
+
+    it('may lose it when it was stopped, cut off, or the servers were not there', () => {
+      const reasons: [string, Mark][] = [
+        ['a', { e: 'stopped', from: 2000 }],
+        ['a', { e: 'cut off', from: 2000 }],
+        ['', { e: 'disturbed', from: 2000, kind: 'server killed' }],
+        ['', { e: 'forgot', from: 3900, kind: 'data flushed' }],
+      ]
+      for (const [client, reason] of reasons) {
+        const lost = new Story().ask(0, 'a1').got(10, 'a1', 1).lost(4000, 'a1')
+        expect(lost.at(3950, client, reason).broken, reason.e).to.deep.equal([])
+      }
+    })
+
+    it('may be told of its expiry', () => {
+      story.ask(0, 'a1').got(10, 'a1', 1).lost(4000, 'a1', 'ERR_MUTEX_EXPIRED')
       expect(story.broken).to.deep.equal([])
     })
   })

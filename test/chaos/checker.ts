@@ -15,7 +15,7 @@ const CLAIM = 1500
 
 /** What may not be. */
 export interface Violation {
-  readonly rule: 'overlap' | 'token' | 'write' | 'wait' | 'stall'
+  readonly rule: 'overlap' | 'token' | 'write' | 'wait' | 'stall' | 'loss'
   readonly text: string
 }
 
@@ -37,6 +37,7 @@ export interface Verdict {
  *    because its process did not run.
  * 2. Fencing tokens rise from hold to hold, and a resource accepts no write out of order.
  * 3. Nobody waits beyond their time, and no key is free for long while somebody waits.
+ * 4. Nobody loses a lock without a reason.
  */
 export function check(events: readonly Event[], terms: Terms): Verdict {
   const history = new History(events, terms)
@@ -46,6 +47,7 @@ export function check(events: readonly Event[], terms: Terms): Verdict {
     tokens(history, holds, verdict.violations)
   }
   writes(history, verdict.violations)
+  losses(history, verdict.violations)
   const longestWait = waits(history, verdict.violations)
   const longestStall = stalls(history, verdict.violations)
   return { ...verdict, longestWait, longestStall }
@@ -120,7 +122,7 @@ function exclusion(
       const asleep = stalls.some(
         ({ from, to }) => from <= hold.from && hold.from <= to && earlier.to <= to + NOTICE,
       )
-      const blinked = earlier.act.told && earlier.to - hold.from <= GRAIN
+      const blinked = earlier.act.told !== undefined && earlier.to - hold.from <= GRAIN
       if (asleep || blinked) verdict.overlapsByStall++
       else if (history.forgotten(earlier, hold)) verdict.overlapsByLoss++
       else {
@@ -236,6 +238,27 @@ function stalls(history: History, violations: Violation[]): number {
     }
   }
   return longest
+}
+
+/** A lease is renewed in time, unless something keeps its holder from it. */
+function losses(history: History, violations: Violation[]): void {
+  const { lease } = history.terms
+  for (const act of history.acts) {
+    if (act.told !== 'ERR_MUTEX_LOST' || act.ended === undefined) continue
+    const frame = { from: act.ended - lease - RECOVERY, to: act.ended }
+    const reasons = [
+      ...history.disturbances,
+      ...history.losses,
+      ...(history.cutOff.get(act.client) ?? []),
+    ]
+    const stalled = [...(history.stalls.get(act.client) ?? []), ...history.slow]
+    if (reasons.some((span) => touches(span, { ...frame, from: act.from }))) continue
+    if (lengthWithin(stalled, frame) > lease / 8) continue
+    violations.push({
+      rule: 'loss',
+      text: `${act.op} lost ${act.keys} at ${ms(act.ended)}, and nothing had happened`,
+    })
+  }
 }
 
 export function add<T>(map: Map<string, T[]>, key: string, value: T): void {

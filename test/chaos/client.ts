@@ -73,7 +73,8 @@ function write(op: string, key: string, token: string | null): Promise<boolean> 
 
 /** What a caller can do: the same lock in many ways. */
 async function acquire(op: string): Promise<Lock | null> {
-  const key = random.pick(keys)
+  // The last ones are wanted less often, so that nobody else comes to help there.
+  const key = random.pick(keys, (one) => 1 / (1 + keys.indexOf(one) ** 2))
   const ask = (wanted: readonly string[], patience: number): void => {
     diary.note({ e: 'ask', op, keys: wanted, patience })
   }
@@ -92,8 +93,11 @@ async function acquire(op: string): Promise<Lock | null> {
     ask([key], patience)
     return mutex.acquireLock(key, { signal: AbortSignal.timeout(patience) })
   }
-  ask([key], terms.blockTime)
-  return mutex.acquireLock(key)
+  const blockTime = random.chance(0.3)
+    ? Math.round(random.between(2 * terms.delay, terms.blockTime))
+    : terms.blockTime
+  ask([key], blockTime)
+  return mutex.acquireLock(key, { blockTime })
 }
 
 async function work(op: string, lock: Lock): Promise<void> {

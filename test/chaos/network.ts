@@ -39,14 +39,14 @@ export const networkTroubles: readonly NetworkTrouble[] = [
   },
   {
     kind: 'connections cut',
-    weight: 2,
+    weight: 3,
     length: () => 0,
     begin: (proxy) => proxy.cut(),
     end: () => {},
   },
   {
     kind: 'replies lost',
-    weight: 2,
+    weight: 5,
     length: () => 0,
     // It resolves with the next replies, perhaps never.
     begin: (proxy, random) => void proxy.dropReplies(Math.ceil(random.between(0, 3))),

@@ -70,7 +70,7 @@ export async function chaos(options: ChaosOptions): Promise<Outcome> {
     duration,
     clients = 4,
     workers = 4,
-    pace = [200, 1500],
+    pace = [100, 1000],
     calm = 2500,
     terms = usual,
   } = options

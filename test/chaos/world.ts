@@ -86,7 +86,7 @@ export class World {
   strike(): void {
     const random = this.#random
     const kind = random.next()
-    if (kind < 0.4) this.#troubleServers(random.pick(this.#deployment.troubles, weightOf))
+    if (kind < 0.35) this.#troubleServers(random.pick(this.#deployment.troubles, weightOf))
     else if (kind < 0.75) this.#troubleNetwork(random.pick(networkTroubles, weightOf))
     else this.#troubleClient(random.pick(this.#seats), random.next())
   }
