@@ -1,4 +1,4 @@
-import { BlockTimeExceedError, RedisMutex, redisStore } from '@redismutex/core'
+import { BlockTimeExceedError, type Lock, RedisMutex, redisStore } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
@@ -188,6 +188,20 @@ for (const client of redisClients) {
         })
         expect(await redis.del('redismutex:fence')).to.equal(1)
       }
+    })
+
+    it('has fencing tokens that rise when Redis’s clock has been put back, after hand-overs too', async () => {
+      const server = await startRedis()
+      atEnd(() => server.stop())
+      const redis = client.create(server.port)
+      const mutex = create(redis)
+      let last = Date.now() * 1000 + 60_000_000
+      await redis.set('redismutex:fence', last)
+      const rise = ({ fencingToken }: Lock): void => {
+        expect(Number(fencingToken)).to.be.above(last)
+        last = Number(fencingToken)
+      }
+      for (const _ of range(3)) await Promise.all(range(5).map(() => mutex.runExclusive(key, rise)))
     })
 
     it('uses no fencing token before Redis’s clock has passed it, so that a crash repeats none', async () => {

@@ -210,6 +210,31 @@ for (const client of redisClients) {
       })
     }
 
+    it('without sending a release: it is taken back, and who waits for the next turn is told', async () => {
+      const redis = client.create(sharedRedis().port)
+      const patient = { blockTime: 30_000, expiry: 60_000, lease: 60_000, storeTimeout: 8000 }
+      const mutex = await mutexOn(redis, patient)
+      const lock = await mutex.acquireLock(key)
+      const waiting = other.acquireLock(key)
+      await queued(1)
+      // The store's word that nobody waits is too old by now to pass the lock on.
+      await new Promise((resolve) => setTimeout(resolve, 60))
+      const next = rejection(mutex.acquireLock(key))
+      const { evalsha } = redis
+      Object.assign(redis, { evalsha: () => Promise.reject(new Error('not now')) })
+      const released = rejection(lock.release())
+      const errors = await Promise.all([released, next])
+      Object.assign(redis, { evalsha })
+      for (const error of errors) {
+        expect(error)
+          .to.be.instanceOf(MutexStoreError)
+          .with.property('message')
+          .that.includes('not now')
+      }
+      await (await waiting).release()
+      expect(await look.exists(`mutex:${key}`)).to.equal(0)
+    })
+
     it('throwing at once: that is an error of the store', async () => {
       const redis = client.create(sharedRedis().port)
       const mutex = await mutexOn(redis, { storeTimeout: 7000 })

@@ -1,0 +1,96 @@
+import { Mutex, MutexClosedError, memoryStore, type Store } from '@redismutex/core'
+import { expect } from 'chai'
+import { Bid } from '../../packages/core/src/stores/redis/bid.js'
+import { namesOf } from '../../packages/core/src/stores/redis/names.js'
+import { rejection } from '../conformance/ground.js'
+
+/** A turn of the event loop. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+describe('a hand-over inside the process, when no fencing token is left for it', () => {
+  /** How many tokens may be used after the first. */
+  let spare: number
+  let releases: number
+  let mutex: Mutex
+
+  beforeEach(() => {
+    spare = 0
+    releases = 0
+    const memory = memoryStore()
+    const store: Store = {
+      ...memory,
+      tenure(asker, wish) {
+        const tenure = memory.tenure(asker, wish)
+        let first = Number.NaN
+        tenure.lastToken = () => {
+          if (Number.isNaN(first)) first = tenure.token ?? 0
+          return first + spare
+        }
+        return tenure
+      },
+      release(...args) {
+        releases++
+        return memory.release(...args)
+      },
+    }
+    mutex = new Mutex(store)
+  })
+
+  it('waits until there is one, and takes the next', async () => {
+    const first = await mutex.acquireLock('key')
+    const { fencingToken } = first
+    const second = mutex.acquireLock('key')
+    let third = false
+    const last = mutex.acquireLock('key').then((lock) => {
+      third = true
+      return lock
+    })
+    await first.release()
+    for (let n = 0; n < 5; n++) await turn()
+    expect(mutex.stats()).to.include({ held: 0, waiting: 2 })
+    expect(await mutex.tryAcquire('key')).to.equal(null)
+    spare = 1
+    const lock = await second
+    expect(Number(lock.fencingToken)).to.equal(Number(fencingToken) + 1)
+    await lock.release()
+    for (let n = 0; n < 5; n++) await turn()
+    expect(third).to.equal(false)
+    spare = 2
+    await (await last).release()
+    expect(releases).to.equal(1)
+  })
+
+  it('gives the lock back if all leave meanwhile', async () => {
+    const first = await mutex.acquireLock('key')
+    const controller = new AbortController()
+    const { signal } = controller
+    const waiting = [1, 2].map(() => rejection(mutex.acquireLock('key', { signal })))
+    await first.release()
+    await turn()
+    expect(releases).to.equal(0)
+    controller.abort(new Error('no more'))
+    for (const error of await Promise.all(waiting)) expect(error).to.include({ message: 'no more' })
+    expect(releases).to.equal(1)
+    await mutex.runExclusive('key', () => {})
+  })
+
+  it('gives the lock back if the mutex is closed meanwhile', async () => {
+    const first = await mutex.acquireLock('key')
+    const waiting = rejection(mutex.acquireLock('key'))
+    await first.release()
+    await mutex.close()
+    expect(await waiting).to.be.instanceOf(MutexClosedError)
+    expect(releases).to.equal(1)
+  })
+})
+
+describe('what a tenure in Redis has for hand-overs', () => {
+  it('is a token for each microsecond since its grant, less a margin for the clocks', () => {
+    const bid = new Bid({} as never, {} as never, 1, 'instance', namesOf('lock', ''))
+    bid.first = 5_000_000
+    bid.since = 70
+    expect(bid.lastToken(70)).to.equal(5_000_000)
+    expect(bid.lastToken(71)).to.be.within(5_000_001, 5_000_999)
+    expect(bid.lastToken(1070)).to.be.within(5_900_000, 5_999_999)
+  })
+})
