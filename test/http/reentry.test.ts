@@ -225,6 +225,23 @@ describe('A request that asks for the lock it holds', () => {
     }
   })
 
+  it('is known where thousands held before, if the app has made a mutex of its own', async () => {
+    const app = fastify()
+    atEnd(() => app.close())
+    const store = memoryStore()
+    await app.register(fastifyLock, { store, keyFrom: byUser })
+    const mutex = new Mutex(store, { blockTime: NEVER, expiry: Number.POSITIVE_INFINITY })
+    atEnd(() => mutex.close())
+    app.post('/', async () => 'done')
+    app.post('/later', async () => {
+      await sleep(1)
+      return mutex.acquireLock('ann').catch((error) => ({ code: error.code }))
+    })
+    const post = (url: string) => app.inject({ method: 'POST', url, headers: { 'x-user': 'ann' } })
+    for (let i = 0; i < 1100; i++) await post('/')
+    expect((await post('/later')).json()).to.deep.equal({ code: 'ERR_MUTEX_REENTRY' })
+  })
+
   for (const framework of frameworks) {
     it(`may leave the work to be done after it, in ${framework.name}: it asks once it is over`, async () => {
       const done = new Signal()

@@ -55,9 +55,9 @@ export class Mutex implements AsyncDisposable {
   /**
    * @throws TypeError for a wrong store, a wrong type or an unknown option
    * @throws RangeError for a wrong value, or values in a wrong order
-   * @param member internal: what `with` passes on
+   * @param member internal: what `with` passes on, and adapters bring along
    */
-  constructor(store: Store, options: MutexOptions = {}, member: Member = new Member()) {
+  constructor(store: Store, options: MutexOptions = {}, member?: Member) {
     if (typeof store?.acquire !== 'function' || typeof store.nameOf !== 'function') {
       throw new TypeError(`store must be a store such as memoryStore(), got ${shown(store)}`)
     }
@@ -65,8 +65,10 @@ export class Mutex implements AsyncDisposable {
     this.options = { ...options }
     this.store = store
     this.#core = Core.of(store)
-    this.#member = member
-    if (!member.closed) this.#core.join(member)
+    this.#member = member ?? new Member()
+    // Whoever makes a mutex by hand is going to ask it.
+    if (!member) this.#core.following.ask()
+    if (!this.#member.closed) this.#core.join(this.#member)
   }
 
   /**

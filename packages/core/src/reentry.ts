@@ -19,14 +19,14 @@ let anybodyAsks = false
 
 /**
  * Whether those who hold locks of one store are followed beyond their first await. Always where that
- * is cheap. Elsewhere the first ones are, and all once somebody has asked for a lock by hand: where
- * nobody does, nobody can wait for itself.
+ * is cheap. Elsewhere all are once the app has made a mutex of its own on that store, or asked one by
+ * hand, and before that the first ones: where nobody asks, nobody can wait for itself.
  */
 export class Following {
   #asked = false
   #left = PROBATION
 
-  /** Somebody asks by hand, and not for a request. */
+  /** Somebody asks by hand, and not for a request, or is about to. */
   ask(): void {
     this.#asked = true
     anybodyAsks = true

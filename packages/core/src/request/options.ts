@@ -1,3 +1,4 @@
+import { Member } from '../member.js'
 import { Mutex } from '../mutex.js'
 import { assertOptions, type MutexOptions, mutexOptionNames, shown } from '../options.js'
 import { embeddedStore } from '../stores/memory.js'
@@ -160,14 +161,14 @@ export function mutexOf(options: MutexOptions & WhereOptions): Mutex {
     if (typeof mutex?.acquireLock !== 'function' || typeof mutex.store?.acquire !== 'function') {
       throw new TypeError(`mutex must be a Mutex or RedisMutex, got ${shown(mutex)}`)
     }
-    return new Mutex(mutex.store, { ...defaults, ...mutex.options, ...own })
+    return new Mutex(mutex.store, { ...defaults, ...mutex.options, ...own }, new Member())
   }
   if (redis !== undefined) {
-    return new Mutex(redisStore(redis, { keyPrefix }), { ...defaults, ...own })
+    return new Mutex(redisStore(redis, { keyPrefix }), { ...defaults, ...own }, new Member())
   }
-  if (store !== undefined) return new Mutex(store, { ...defaults, ...own })
+  if (store !== undefined) return new Mutex(store, { ...defaults, ...own }, new Member())
   warnOfEmbedding()
-  return new Mutex(embeddedStore(), { ...defaults, ...own })
+  return new Mutex(embeddedStore(), { ...defaults, ...own }, new Member())
 }
 
 let warned = false
