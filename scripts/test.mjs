@@ -17,7 +17,7 @@ const coverage = args[0] === '--coverage'
 if (coverage) args.shift()
 
 needRedis()
-run('tsc', ['-b', 'packages/core', 'packages/express', 'packages/fastify'])
+run('tsc', ['-b', 'packages/core', 'packages/express', 'packages/fastify', 'test/bench'])
 if (coverage) run('c8', ['mocha', ...args])
 else if (args.length > 0) run('mocha', args)
 else await runEverything()

@@ -78,6 +78,18 @@ for (const client of redisClients) {
       expect(await tap.names()).to.deep.equal(['evalsha'])
     })
 
+    it('is never more than 128 acquisitions or releases in one command', async () => {
+      const mutex = create()
+      const locksIn = (args: string[]) =>
+        args.filter((arg) => arg.startsWith(`mutex:${key}`)).length
+      const locks = await Promise.all(range(300).map((n) => mutex.acquireLock(`${key}:${n}`)))
+      const acquired = await tap.take()
+      expect(acquired.map(locksIn)).to.deep.equal([128, 128, 44])
+      await Promise.all(locks.map((lock) => lock.release()))
+      const released = await tap.take()
+      expect(released.map(locksIn)).to.deep.equal([128, 128, 44])
+    })
+
     it('is nothing for the hand-overs between 64 waiters of a process', async () => {
       const mutex = create()
       await openInbox()

@@ -2,6 +2,9 @@
 
 import type { Answer, Call, Program, Task } from './programs/program.js'
 
+// The benchmark ended early.
+process.on('disconnect', () => process.exit())
+
 const task = JSON.parse(process.argv[2] ?? '') as Task
 const { start } = (await import(
   new URL(`./programs/${task.program}.js`, import.meta.url).href
@@ -11,11 +14,14 @@ const { start } = (await import(
 const program = await start(task)
 
 process.on('message', (call: Call) => {
-  void answer(call).then((said) => process.send?.(said))
+  void answer(call).then(send)
 })
-// The benchmark ended early.
-process.on('disconnect', () => process.exit())
-process.send?.({ result: undefined } satisfies Answer)
+send({ result: undefined })
+
+function send(said: Answer): void {
+  // Nobody is there to be told if it fails.
+  process.send?.(said, undefined, undefined, () => {})
+}
 
 async function answer({ step, input }: Call): Promise<Answer> {
   try {

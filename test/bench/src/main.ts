@@ -1,50 +1,39 @@
-import { parseArgs } from 'node:util'
+// Runs all scenarios, or those that are named, and says what came of it. A whole run at full length
+// writes the documentation, too.
+
 import { judge } from './goals.js'
+import { readOptions } from './options.js'
+import { measureReach } from './reach/measure.js'
+import { environment } from './report/environment.js'
 import { columns, goalsTable, tableOf } from './report/table.js'
 import type { Outcome } from './results.js'
 import { runScenario } from './run.js'
-import { scenarios } from './scenarios/index.js'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    rounds: { type: 'string', default: '3' },
-    duration: { type: 'string', default: '1500' },
-    only: { type: 'string', multiple: true },
-    quick: { type: 'boolean', default: false },
-  },
-})
-
-for (const name of positionals) {
-  if (!scenarios.some((scenario) => scenario.name === name)) {
-    console.error(`No scenario is named ${name}. There are:`)
-    for (const scenario of scenarios)
-      console.error(`  ${scenario.name.padEnd(20)}${scenario.about}`)
-    process.exit(1)
-  }
-}
-const pace = values.quick
-  ? { rounds: 1, duration: 200, warmUp: 100, full: false }
-  : { rounds: Number(values.rounds), duration: Number(values.duration), warmUp: 500, full: true }
-
+const { scenarios, pace, whole, command } = readOptions(process.argv.slice(2))
+const began = performance.now()
 const outcomes: Outcome[] = []
 for (const scenario of scenarios) {
-  if (positionals.length > 0 && !positionals.includes(scenario.name)) continue
-  const chosen = {
-    ...scenario,
-    contestants: scenario.contestants.filter(
-      ({ name, kind }) => !values.only || values.only.includes(name) || values.only.includes(kind),
-    ),
-  }
   console.log(`\n${scenario.title} (${scenario.name})\n${scenario.about}\n`)
-  const outcome = await runScenario(chosen, pace, progress)
-  progress('')
+  const outcome = await runScenario(scenario, pace, progress)
   outcomes.push(outcome)
+  progress('')
   console.log(columns(tableOf(outcome)))
 }
-
 const judgements = judge(outcomes)
 if (judgements.length > 0) console.log(`\nGoals\n\n${columns(goalsTable(judgements))}`)
+if (whole) {
+  console.log('\nHow far it carries')
+  const reach = await measureReach(pace, progress)
+  progress('')
+  const date = new Date().toISOString().slice(0, 10)
+  const { rounds, duration } = pace
+  const facts = { command, date, environment: environment(), rounds, duration: duration / 1000 }
+  // Drawing takes a lot to load.
+  const { write } = await import('./report/write.js')
+  const files = await write(outcomes, reach, facts)
+  console.log(`Written: ${files.join(', ')}`)
+}
+console.log(`\n${Math.round((performance.now() - began) / 1000)} s in all`)
 
 function progress(what: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${what}`)

@@ -6,12 +6,14 @@ export interface RedisUsage {
   readonly cpu: number
   /** The calls of each command, those of scripts included. */
   readonly calls: ReadonlyMap<string, number>
-  /** In bytes. */
+  /** In bytes, as all that follow. */
   readonly memory: number
+  readonly received: number
+  readonly sent: number
 }
 
 export async function redisUsage(redis: Redis): Promise<RedisUsage> {
-  const info = await redis.info('cpu', 'commandstats', 'memory')
+  const info = await redis.info('cpu', 'commandstats', 'memory', 'stats')
   const number = (name: string) => Number(info.match(new RegExp(`^${name}:([\\d.]+)`, 'm'))?.[1])
   const calls = new Map<string, number>()
   for (const [, name, count] of info.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)) {
@@ -21,6 +23,8 @@ export async function redisUsage(redis: Redis): Promise<RedisUsage> {
     cpu: (number('used_cpu_user') + number('used_cpu_sys')) * 1000,
     calls,
     memory: number('used_memory'),
+    received: number('total_net_input_bytes'),
+    sent: number('total_net_output_bytes'),
   }
 }
 

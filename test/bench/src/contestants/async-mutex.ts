@@ -1,4 +1,4 @@
-import { Mutex } from 'async-mutex'
+import type { Mutex } from 'async-mutex'
 import type { Contestant } from './contestant.js'
 
 /** One mutex for each key that is in use, as has to be written around it for keys. */
@@ -9,6 +9,7 @@ export const asyncMutex: Contestant = {
   about: 'a Map of Mutex, one for each key in use; within one process only',
   sends: [],
   async open() {
+    const { Mutex } = await import('async-mutex')
     const mutexes = new Map<string, Mutex>()
     return {
       acquire: async (key) => {

@@ -2,7 +2,7 @@ import { asyncMutex } from './async-mutex.js'
 import type { Contestant } from './contestant.js'
 import { floor } from './floor.js'
 import { redisSemaphore } from './redis-semaphore.js'
-import { redismutex, redismutexInMemory } from './redismutex.js'
+import { redismutex, redismutexInMemory, redismutexOnCluster } from './redismutex.js'
 import { redlock, redlockPolling } from './redlock.js'
 import { redlockUniversal, redlockUniversalPolling } from './redlock-universal.js'
 import { simpleRedisMutex } from './simple-redis-mutex.js'
@@ -21,6 +21,7 @@ export const contestants: readonly Contestant[] = [
   redismutexInMemory,
   asyncMutex,
   withoutLock,
+  redismutexOnCluster,
 ]
 
 export function contestantNamed(name: string): Contestant {

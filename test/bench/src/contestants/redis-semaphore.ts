@@ -1,4 +1,3 @@
-import { Mutex } from 'redis-semaphore'
 import { connect } from './connection.js'
 import { type Contestant, PATIENCE } from './contestant.js'
 
@@ -9,6 +8,7 @@ export const redisSemaphore: Contestant = {
   about: 'Mutex (polls every 10 ms, renews) with an acquireTimeout of a minute instead of 10 s',
   sends: ['set', 'evalsha', 'eval'],
   async open(port) {
+    const { Mutex } = await import('redis-semaphore')
     const redis = await connect(port)
     return {
       acquire: async (key) => {

@@ -1,8 +1,14 @@
 import { Mutex, memoryStore, RedisMutex } from '@redismutex/core'
+import { Cluster } from 'ioredis'
 import { connect } from './connection.js'
 import { type Contestant, PATIENCE } from './contestant.js'
 
 const options = { blockTime: PATIENCE, expiry: PATIENCE + 10_000 }
+
+const acquirer = (mutex: Mutex) => async (key: string) => {
+  const lock = await mutex.acquireLock(key)
+  return () => lock.release()
+}
 
 export const redismutex: Contestant = {
   name: 'redismutex',
@@ -14,10 +20,7 @@ export const redismutex: Contestant = {
     const redis = await connect(port)
     const mutex = new RedisMutex(redis, options)
     return {
-      acquire: async (key) => {
-        const lock = await mutex.acquireLock(key)
-        return () => lock.release()
-      },
+      acquire: acquirer(mutex),
       close: async () => {
         await mutex.close()
         redis.disconnect()
@@ -35,11 +38,28 @@ export const redismutexInMemory: Contestant = {
   async open() {
     const mutex = new Mutex(memoryStore(), options)
     return {
-      acquire: async (key) => {
-        const lock = await mutex.acquireLock(key)
-        return () => lock.release()
-      },
+      acquire: acquirer(mutex),
       close: () => mutex.close(),
+    }
+  },
+}
+
+/** For what only we are measured in: how far it carries. */
+export const redismutexOnCluster: Contestant = {
+  name: 'redismutex on a Cluster',
+  kind: 'ours',
+  store: 'redis',
+  about: 'RedisMutex on a Cluster client, with a blockTime of a minute',
+  sends: redismutex.sends,
+  async open(port) {
+    const cluster = new Cluster([{ host: '127.0.0.1', port }])
+    const mutex = new RedisMutex(cluster, options)
+    return {
+      acquire: acquirer(mutex),
+      close: async () => {
+        await mutex.close()
+        cluster.disconnect()
+      },
     }
   },
 }

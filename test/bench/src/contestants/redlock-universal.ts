@@ -1,4 +1,3 @@
-import { createLock, IoredisAdapter } from 'redlock-universal'
 import { connect } from './connection.js'
 import type { Contestant } from './contestant.js'
 
@@ -12,6 +11,7 @@ function contestant(name: string, retryDelay: number): Contestant {
       'without the circuit breaker, which would cost a PING for each new key',
     sends: ['set', 'evalsha', 'eval', 'script|load', 'ping'],
     async open(port) {
+      const { createLock, IoredisAdapter } = await import('redlock-universal')
       const redis = await connect(port)
       const adapter = new IoredisAdapter(redis)
       const shared = {

@@ -1,4 +1,4 @@
-import Redlock, { type Settings } from 'redlock'
+import type { Settings } from 'redlock'
 import { connect } from './connection.js'
 import type { Contestant } from './contestant.js'
 
@@ -15,6 +15,7 @@ function contestant(name: string, poll: string, settings: Partial<Settings>): Co
     about: `acquire() for 10 s (polls every ${poll}), tries without limit instead of 10 times`,
     sends: ['evalsha', 'eval'],
     async open(port) {
+      const { default: Redlock } = await import('redlock')
       const redis = await connect(port)
       const redlock = new Redlock([redis], settings)
       return {

@@ -1,5 +1,3 @@
-import { createClient } from 'redis'
-import { lock } from 'simple-redis-mutex'
 import type { Contestant } from './contestant.js'
 
 export const simpleRedisMutex: Contestant = {
@@ -9,6 +7,8 @@ export const simpleRedisMutex: Contestant = {
   about: 'lock() on node-redis, the client that it needs; every release wakes all who wait',
   sends: ['set', 'incr', 'evalsha', 'eval', 'script|load', 'subscribe'],
   async open(port) {
+    const { createClient } = await import('redis')
+    const { lock } = await import('simple-redis-mutex')
     const redis = createClient({ socket: { host: '127.0.0.1', port } })
     redis.on('error', () => {})
     await redis.connect()

@@ -7,8 +7,11 @@ import type { Program, Task } from './program.js'
 /** Loops that take a lock, hold it and give it back, again and again. */
 export interface Loops {
   readonly loops: number
-  /** How many different keys each loop goes through; 0: all loops of all processes want the same one. */
-  readonly keys: number
+  /**
+   * What a loop wants: one key that all loops want, one that a loop of each other process wants too,
+   * or so many keys of its own, one after the other.
+   */
+  readonly keys: 'one' | 'one each process wants' | number
   /** How long each lock is held, in ms. */
   readonly hold: number
 }
@@ -57,12 +60,12 @@ export async function start({ contestant, port }: Task): Promise<Program> {
     }
 
     async function take(loop: number): Promise<number> {
-      const own = Array.from({ length: keys }, (_, key) => `${process.pid}:${loop}:${key}`)
+      const wanted = keysOf(loop, keys)
       let share = 0
       for (let turn = 0; ; turn++) {
         const asked = performance.now()
         if (asked >= end) return share
-        const release = await locker.acquire(own[turn % keys] ?? 'shared')
+        const release = await locker.acquire(wanted[turn % wanted.length] as string)
         const got = performance.now()
         waits.add(got - asked)
         if (hold > 0) {
@@ -77,4 +80,10 @@ export async function start({ contestant, port }: Task): Promise<Program> {
       }
     }
   }
+}
+
+function keysOf(loop: number, keys: Loops['keys']): string[] {
+  if (keys === 'one') return ['shared']
+  if (keys === 'one each process wants') return [`shared:${loop}`]
+  return Array.from({ length: keys }, (_, key) => `${process.pid}:${loop}:${key}`)
 }

@@ -2,9 +2,7 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Contestant } from '../contestants/contestant.js'
 import { contestantNamed } from '../contestants/index.js'
-import { makeExpress } from '../servers/express.js'
-import { makeFastify } from '../servers/fastify.js'
-import type { Guard } from '../servers/server.js'
+import type { Guard, MakeServer } from '../servers/server.js'
 import type { Program, Task } from './program.js'
 
 export interface ServerRun {
@@ -26,7 +24,7 @@ export async function start({ contestant, port }: Task): Promise<Program> {
   }
 
   async function listen({ framework, work }: ServerRun): Promise<number> {
-    server = await (framework === 'express' ? makeExpress : makeFastify)(guard, work)
+    server = await (await makerOf(framework))(guard, work)
     return (server.address() as AddressInfo).port
   }
 
@@ -35,6 +33,11 @@ export async function start({ contestant, port }: Task): Promise<Program> {
     const { user, system } = process.cpuUsage()
     return (user + system) / 1000
   }
+}
+
+async function makerOf(framework: ServerRun['framework']): Promise<MakeServer> {
+  if (framework === 'express') return (await import('../servers/express.js')).makeExpress
+  return (await import('../servers/fastify.js')).makeFastify
 }
 
 async function guardOf(contestant: Contestant, port: number): Promise<Guard> {

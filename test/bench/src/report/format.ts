@@ -12,3 +12,8 @@ export function shownWithSpread(median: number, all: readonly number[]): string 
   if (all.length < 2 || !Number.isFinite(median)) return shown(median)
   return `${shown(median)} (${shown(Math.min(...all))}–${shown(Math.max(...all))})`
 }
+
+/** What was calculated: two digits that count. */
+export function rounded(value: number): string {
+  return Number(value.toPrecision(2)).toLocaleString('en-US')
+}

@@ -45,6 +45,12 @@ export function columns([head, ...rows]: readonly [Row, ...Row[]]): string {
   )
 }
 
+export function markdownTable([head, ...rows]: readonly [Row, ...Row[]]): string {
+  const line = (row: Row) => `| ${row.join(' | ')} |`
+  const rule = head.map((_, index) => (index === 0 ? '---' : '---:'))
+  return [head, rule, ...rows].map(line).join('\n')
+}
+
 /** One row for each goal. */
 export function goalsTable(judgements: readonly Judgement[]): readonly [Row, ...Row[]] {
   const rows = judgements.map(({ goal, value, met }) => [

@@ -16,7 +16,10 @@ import type { Ground, Scenario } from './scenario.js'
 interface Load extends ServerRun, Pick<LoadRun, 'connections' | 'users'> {}
 
 const uncontended = [withoutLock, redismutex, redisSemaphore, redlock, redlockUniversal]
-const contended = [...uncontended, redlockPolling, redlockUniversalPolling]
+const contended = [
+  ...[withoutLock, redismutex, redisSemaphore, redlock, redlockPolling],
+  ...[redlockUniversal, redlockUniversalPolling],
+]
 
 const names = { express: 'Express', fastify: 'Fastify' }
 

@@ -10,7 +10,7 @@ export const memoryOneKey: Scenario = loopsScenario({
   metrics: ['locks', 'p50', 'p99', 'longest', 'clientCpu', 'fairness'],
   processes: 1,
   loops: 64,
-  keys: 0,
+  keys: 'one',
   hold: 0,
 })
 

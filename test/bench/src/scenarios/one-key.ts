@@ -11,7 +11,7 @@ export const oneProcess: Scenario = loopsScenario({
   metrics: ['locks', 'p50', 'p99', 'longest', 'commands', 'clientCpu', 'redisCpu', 'fairness'],
   processes: 1,
   loops: 64,
-  keys: 0,
+  keys: 'one',
   hold: 0,
 })
 
@@ -23,7 +23,7 @@ export const fourProcesses: Scenario = loopsScenario({
   metrics: ['locks', 'p50', 'p99', 'longest', 'commands', 'clientCpu', 'redisCpu', 'fairness'],
   processes: 4,
   loops: 16,
-  keys: 0,
+  keys: 'one',
   hold: 0,
 })
 
@@ -40,6 +40,6 @@ export const fourProcessesHolding: Scenario = loopsScenario({
   ],
   processes: 4,
   loops: 4,
-  keys: 0,
+  keys: 'one',
   hold: 5,
 })

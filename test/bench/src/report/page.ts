@@ -1,0 +1,70 @@
+import { judge } from '../goals.js'
+import type { Reach } from '../reach/measure.js'
+import { reachSection } from '../reach/section.js'
+import type { Outcome } from '../results.js'
+import { goalsTable, markdownTable, tableOf } from './table.js'
+
+export interface Facts {
+  readonly command: string
+  readonly date: string
+  readonly environment: readonly string[]
+  readonly rounds: number
+  /** In s. */
+  readonly duration: number
+}
+
+/** What is said of a run in the documentation. */
+export function page(outcomes: readonly Outcome[], reach: Reach, facts: Facts): string {
+  return `# Performance
+
+\`${facts.command}\` has measured all of this in one run and written this page, on ${facts.date}:
+
+${facts.environment.map((line) => `- ${line}`).join('\n')}
+
+![Each scenario as a panel: the median of each library on a logarithmic scale, and the spread](performance.svg)
+
+## How it is measured
+
+- All contestants of a scenario run in turn, ${facts.rounds} rounds at most, each round beginning with another
+  one; each in processes of its own, on a Redis of its own, for ${facts.duration} s after a warm-up.
+- Shown are the median of all rounds and, in brackets, the lowest and the highest.
+- *Wait* is from asking for a lock to having it, of all locks; those that were still waited for at the end
+  count, too.
+- *Commands* are those that clients send, by \`INFO commandstats\`. What scripts call inside Redis is
+  counted there under other names, and shows in Redis's CPU time.
+- *CPU* is of the processes that lock (\`process.cpuUsage\`) and of Redis (\`INFO cpu\`), in all that they do.
+- *Fairness* is Jain's index over the loops: 1 when all got as many locks.
+- *Two plain commands* are the floor: \`SET NX PX\` and a compare-and-delete script, on the same client. Floor
+  and best peer are compared by the first column.
+
+## Goals
+
+${markdownTable(goalsTable(judge(outcomes)))}
+
+${outcomes.map(section).join('\n')}
+## The contestants
+
+${contestantsOf(outcomes)}
+
+${reachSection(reach)}`
+}
+
+function section(outcome: Outcome): string {
+  const { title, name, about } = outcome.scenario
+  return `## ${title}
+
+\`${name}\`: ${about}
+
+${markdownTable(tableOf(outcome))}
+`
+}
+
+/** How each is set up. */
+function contestantsOf(outcomes: readonly Outcome[]): string {
+  const all = new Map(
+    outcomes.flatMap(({ entries }) =>
+      entries.map(({ contestant }) => [contestant.name, contestant]),
+    ),
+  )
+  return [...all.values()].map(({ name, about }) => `- **${name}**: ${about}`).join('\n')
+}
