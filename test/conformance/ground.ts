@@ -19,6 +19,8 @@ export interface Traits {
   readonly fencing?: boolean
   /** Does it see to the order between processes, and wake the next one at once? */
   readonly ordered?: boolean
+  /** Is a lock had with the first answer that the store gets? */
+  readonly prompt?: boolean
 }
 
 /** What a test can see of a store, and do to it, from outside. */
@@ -43,7 +45,7 @@ export class Ground {
   constructor(makeStore: MakeStore, outside: Outside, traits: Traits) {
     this.#makeStore = makeStore
     this.outside = outside
-    this.traits = { fencing: true, ordered: true, ...traits }
+    this.traits = { fencing: true, ordered: true, prompt: true, ...traits }
   }
 
   begin(): void {

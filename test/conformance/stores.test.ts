@@ -1,17 +1,48 @@
-import { memoryStore, redisStore } from '@redismutex/core'
+import { memoryStore, redisStore, type Store } from '@redismutex/core'
 import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
-import { redisClients } from '../support/clients.js'
+import { type RedisClient, redisClients } from '../support/clients.js'
 import { sharedRedis } from '../support/redis.js'
-import type { Outside } from './ground.js'
+import { type Replicated, startReplicated } from '../support/replica.js'
+import type { Outside, Traits } from './ground.js'
 import { mutexConformance } from './mutex.js'
 import { processConformance } from './processes.js'
 
 mutexConformance('memoryStore', () => memoryStore())
 
 for (const client of redisClients) {
-  const create = () => client.create(sharedRedis().port)
-  const makeStore = (keyPrefix: string) => redisStore(create(), { keyPrefix })
+  redisConformance(
+    `redisStore with ${client.name}`,
+    () => client.create(sharedRedis().port),
+    (redis, keyPrefix) => redisStore(redis, { keyPrefix }),
+  )
+}
+
+describe('with a replica', () => {
+  let servers: Replicated
+
+  before(async () => {
+    servers = await startReplicated()
+  })
+
+  after(() => servers.stop())
+
+  redisConformance(
+    'redisStore with waitReplicas',
+    () => (redisClients[0] as RedisClient).create(servers.primary.port),
+    (redis, keyPrefix) =>
+      redisStore(redis, { keyPrefix, waitReplicas: { count: 1, timeout: 1000 } }),
+    { prompt: false },
+  )
+})
+
+function redisConformance(
+  name: string,
+  create: () => Redis,
+  storeOf: (redis: Redis, keyPrefix: string) => Store,
+  traits: Traits = {},
+): void {
+  const makeStore = (keyPrefix: string) => storeOf(create(), keyPrefix)
 
   let redis: Redis | undefined
   const outside: Required<Outside> = {
@@ -28,6 +59,6 @@ for (const client of redisClients) {
     return redis
   }
 
-  mutexConformance(`redisStore with ${client.name}`, makeStore, outside)
-  processConformance(`redisStore with ${client.name}`, makeStore, outside)
+  mutexConformance(name, makeStore, outside, traits)
+  processConformance(name, makeStore, outside, traits)
 }

@@ -189,7 +189,11 @@ describe('the documentation', () => {
 /** The defaults that the sources tell of the options that are no mutex's. */
 function told(): Record<string, string> {
   const defaults: Record<string, string> = {}
-  const sources = ['core/src/request/options.ts', 'fastify/src/options.ts']
+  const sources = [
+    'core/src/stores/redis/redis-store.ts',
+    'core/src/request/options.ts',
+    'fastify/src/options.ts',
+  ]
   for (const source of sources) {
     const text = readFileSync(join(root, 'packages', source), 'utf8')
     for (const [, comment = '', name = ''] of text.matchAll(/\/\*\*(.*?)\*\/\s+(\w+)\?:/gs)) {

@@ -54,6 +54,7 @@ export const stores: Store[] = [
   embeddedStore(),
   redisStore(redis),
   redisStore(redis, { keyPrefix: 'app:' }),
+  redisStore(redis, { waitReplicas: { count: 1, timeout: 100 } }),
   quorumStore([redis, new Redis5(), new Cluster([])]),
   quorumStore(clients, { keyPrefix: 'app:' }),
 ]
@@ -64,6 +65,12 @@ new Mutex()
 new Mutex(redis)
 // @ts-expect-error options of a mutex are none of a store
 redisStore(redis, { blockTime: 5 })
+// @ts-expect-error how long to wait must be said
+redisStore(redis, { waitReplicas: { count: 1 } })
+// @ts-expect-error a number of replicas alone is not enough
+new RedisMutex(redis, { waitReplicas: 1 })
+// @ts-expect-error masters are no replicas
+quorumStore(clients, { waitReplicas: { count: 1, timeout: 100 } })
 // @ts-expect-error one client is no quorum
 quorumStore(redis)
 // @ts-expect-error addresses are no clients

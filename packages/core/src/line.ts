@@ -111,6 +111,8 @@ export class Line implements Asker, Leased, Steward {
   /** What to tell a place whose `blockTime` is over. */
   timeUp(place: Place): MutexError {
     const { key, policy, blockTime } = place.want
+    const trouble = this.#asked?.trouble
+    if (trouble) return new MutexStoreError(trouble.message, { key, cause: trouble.cause })
     // Of several keys, the earlier ones may have left no time for an answer.
     if (this.#asked && !this.#answered && blockTime === policy.blockTime) {
       return new MutexStoreError(`the store did not answer within blockTime (${blockTime} ms)`, {

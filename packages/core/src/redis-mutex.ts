@@ -27,7 +27,7 @@ export class RedisMutex extends Mutex {
    */
   constructor(redis: RedisClient, options: RedisMutexOptions = {}) {
     assertOptions(options, [...mutexOptionNames, ...redisStoreOptionNames])
-    const { keyPrefix, ...mutexOptions } = options
-    super(redisStore(redis, { keyPrefix }), mutexOptions)
+    const { keyPrefix, waitReplicas, ...mutexOptions } = options
+    super(redisStore(redis, { keyPrefix, waitReplicas }), mutexOptions)
   }
 }

@@ -71,7 +71,8 @@ export function chaos(ground: Ground): void {
     const forgiving = (error: unknown) => {
       // Any refusal and any loss will do, but no other error. Only in a very short time the store
       // may have no answer.
-      if (error instanceof MutexError && error.code !== 'ERR_MUTEX_STORE') return
+      const { prompt } = ground.traits
+      if (error instanceof MutexError && (error.code !== 'ERR_MUTEX_STORE' || !prompt)) return
       if ((error as Error)?.message.endsWith(`blockTime (${EXPIRING.blockTime} ms)`)) return
       if ((error as Error)?.name === 'TimeoutError') return
       throw error

@@ -63,6 +63,9 @@ export abstract class Tenure {
     readonly owner: string,
   ) {}
 
+  /** Why the store does not give it although nobody else has it, if so. */
+  trouble: MutexStoreError | undefined
+
   /** The highest token that may be in use `at` a time, so that the store's next one is higher. */
   lastToken(_at: number): number {
     return Number.MAX_SAFE_INTEGER

@@ -11,7 +11,8 @@ export const claimOf = ({ delay, lease }: Policy): number =>
 export class Bid extends Tenure {
   /** In a `Bids`. */
   next: Bid | undefined
-  state: 'asking' | 'held' | 'over' = 'asking'
+  /** `granted`: but replicas have yet to confirm it. */
+  state: 'asking' | 'granted' | 'held' | 'over' = 'asking'
   /** Is an ask on its way? */
   asking = false
   /** Is it to be followed by another at once? */

@@ -13,8 +13,9 @@ export interface RedisClient {
   on(event: string, listener: (...args: any[]) => void): unknown
   // biome-ignore lint/suspicious/noExplicitAny: see above
   off(event: string, listener: (...args: any[]) => void): unknown
-  duplicate(): RedisClient
+  duplicate(override?: object): RedisClient
   disconnect(): void
+  wait?(replicas: number, timeout: number): Promise<number>
   readonly status: string
   readonly isCluster?: boolean
   readonly options?: {

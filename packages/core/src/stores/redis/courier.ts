@@ -307,7 +307,7 @@ class Trip<Names> implements Link<Trip<Names>> {
  * Redis's own words say what is wrong. They name no key, but ioredis notes the whole command on the
  * error: it stays there, where no logger sees it.
  */
-function refusal(cause: unknown): MutexStoreError {
+export function refusal(cause: unknown): MutexStoreError {
   hideCommand(cause)
   // A Cluster client that tried several nodes tells what the last one said.
   hideCommand((cause as { lastNodeError?: unknown } | null | undefined)?.lastNodeError)

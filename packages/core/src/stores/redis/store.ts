@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { drift, now } from '../../clock.js'
-import type { MutexStoreError } from '../../errors.js'
+import { MutexStoreError } from '../../errors.js'
 import type { Asker, Store, Tenure, Wish } from '../store.js'
 import { Bid, claimOf } from './bid.js'
 import { Bids } from './bids.js'
@@ -10,6 +10,7 @@ import { type Answer, Courier } from './courier.js'
 import { Ask, freight, type Outcomes, Return } from './errands.js'
 import { Inbox, type InboxMessages } from './inbox.js'
 import { lockName, type Names, namesOf } from './names.js'
+import { Replicas, type WaitReplicas } from './replicas.js'
 import type { Verb } from './scripts.js'
 import { Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
@@ -21,6 +22,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   readonly #courier: Courier<Verb, Names>
   readonly #inbox: Inbox
   readonly #watch: Watch
+  readonly #replicas: Replicas | undefined
   readonly #instance = randomBytes(16).toString('base64url')
   #n = 0
   /** All that is asked for or held. */
@@ -31,16 +33,18 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   })
   #open = false
 
-  constructor(client: RedisClient, prefix: string) {
+  constructor(client: RedisClient, prefix: string, replicas: WaitReplicas | undefined) {
     this.#client = client
     this.#prefix = prefix
     this.#watch = Watch.of(client)
     this.#courier = new Courier(client, freight, this.#watch)
     this.#inbox = new Inbox(client, `redismutex:inbox:${this.#instance}`, this)
+    this.#replicas = replicas && new Replicas(client, replicas)
   }
 
   open(): void {
     this.#open = true
+    this.#replicas?.open()
     this.#watch.open(this)
   }
 
@@ -49,6 +53,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     this.#open = false
     this.#watch.close(this)
     this.#inbox.close()
+    this.#replicas?.close()
     const patience = new AbortController()
     const long = sleep(1000, undefined, { signal: patience.signal }).catch(() => {})
     await Promise.race([this.#quiet(), long])
@@ -67,6 +72,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   ended(): void {
     this.#inbox.close()
+    this.#replicas?.close()
   }
 
   get listeningSince(): number {
@@ -117,7 +123,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     const verdict = Number(typeof answer === 'object' ? answer[0] : answer)
     const detail = typeof answer === 'object' ? Number(answer[1]) : 0
     // Granted by a push meanwhile: whatever this says is older, or says the same.
-    if (bid.state === 'held') return
+    if (bid.state === 'held' || bid.state === 'granted') return
     if (bid.state === 'over') {
       if (verdict !== -1) this.#regret(bid)
       return
@@ -126,6 +132,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     if (verdict > 0) {
       this.#grant(bid, verdict, detail > 0, asked, asked + lease - drift(lease))
     } else if (verdict === 0) {
+      bid.trouble = undefined
       bid.asker.queued(bid)
       this.#inbox.want()
       if (bid.again) {
@@ -144,7 +151,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void {
     bid.asking = false
-    if (bid.state === 'held') {
+    if (bid.state === 'held' || bid.state === 'granted') {
       bid.late = settled
       return
     }
@@ -156,18 +163,65 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   #grant(bid: Bid, token: number, others: boolean, heard: number, deadline: number): void {
     // A grant that lay about while the event loop stalled is over, and is asked for again.
     if (now() >= deadline) {
+      bid.state = 'asking'
+      // It may go on like this: whoever waits is to be timed.
       bid.asker.queued(bid)
       this.#ask(bid)
       return
     }
     clearTimeout(bid.poll)
-    bid.state = 'held'
     bid.first = token
     bid.token = token
+    if (this.#replicas && bid.state === 'asking') {
+      void this.#confirm(bid, this.#replicas)
+      return
+    }
+    bid.state = 'held'
     bid.contended = others || bid.told
     bid.heard = heard
     bid.deadline = deadline
+    bid.trouble = undefined
     bid.asker.granted(bid)
+  }
+
+  /** A grant counts once replicas have it. Until then it is given back, and asked for again. */
+  async #confirm(bid: Bid, replicas: Replicas): Promise<void> {
+    const { lease, storeTimeout, blocking, delay } = bid.wish.policy
+    bid.state = 'granted'
+    bid.trouble ??= new MutexStoreError('replicas have not confirmed the lock yet')
+    bid.asker.queued(bid)
+    try {
+      const args = [bid.owner, String(Math.ceil(lease)), '']
+      const { answer, since } = await replicas.confirm(bid.names, args, storeTimeout)
+      if (bid.state !== 'granted') return
+      if (Number(answer) > 0) {
+        this.#grant(bid, bid.first, Number(answer) > 1, since, since + lease - drift(lease))
+      } else {
+        bid.state = 'asking'
+        this.#ask(bid)
+      }
+    } catch (error) {
+      if (bid.state !== 'granted') return
+      bid.trouble = error as MutexStoreError
+      const asked = now()
+      try {
+        // Nothing of this grant may be left, since the next will have the same owner.
+        await this.#call('cancel', bid, [bid.owner, bid.stay], storeTimeout)
+      } catch (failure) {
+        if (bid.state !== 'granted') return
+        this.#regret(bid)
+        bid.asker.failed(bid, failure as MutexStoreError, asked)
+        return
+      }
+      if (bid.state !== 'granted') return
+      bid.state = blocking ? 'asking' : 'over'
+      if (blocking) {
+        bid.poll = setTimeout(() => this.#ask(bid), delay)
+        return
+      }
+      this.#bids.delete(bid)
+      bid.asker.failed(bid, bid.trouble, Number.NEGATIVE_INFINITY)
+    }
   }
 
   cancel(tenure: Tenure): void {
@@ -205,17 +259,19 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     const bid = tenure as Bid
     const asked = now()
     bid.told = false
-    return this.#call('renew', bid, [bid.owner, String(ms), bid.used], bid.patience).then(
-      (answer) => {
-        if (Number(answer) === 0) {
-          this.#forget(bid)
-          return false
-        }
-        bid.contended = Number(answer) > 1 || bid.told
-        bid.heard = asked
-        return true
-      },
-    )
+    const args = [bid.owner, String(ms), bid.used]
+    const answer = this.#replicas
+      ? this.#replicas.confirm(bid.names, args, bid.patience).then(({ answer }) => answer)
+      : this.#call('renew', bid, args, bid.patience)
+    return answer.then((answer) => {
+      if (Number(answer) === 0) {
+        this.#forget(bid)
+        return false
+      }
+      bid.contended = Number(answer) > 1 || bid.told
+      bid.heard = asked
+      return true
+    })
   }
 
   #call(verb: Verb, { names }: Bid, items: string[], timeout: number): Promise<Answer> {
