@@ -124,24 +124,6 @@ describe('what happens at the same time', () => {
     await Promise.all(workers)
   })
 
-  it('a release in favour of a waiter elsewhere: the next one here hears of its turn as well', async () => {
-    const here = await mutexOn(create(), { delay: 10_000 })
-    const there = await mutexOn(create(), { delay: 10_000 })
-    const before = await inboxes()
-    const first = await here.acquireLock(key)
-    const elsewhere = there.acquireLock(key)
-    await queued(1)
-    const next = here.acquireLock(key)
-    await until(async () => (await inboxes()) === before + 2)
-    await first.release()
-    const second = await elsewhere
-    await queued(1)
-    await second.release()
-    const lock = await next
-    expect(lock.waited, 'before it would have asked again').to.be.below(10_000)
-    await lock.release()
-  })
-
   it('a failed ask: who came after it was sent is asked for anew', async () => {
     const redis = create()
     const wire = new Wire(redis)
