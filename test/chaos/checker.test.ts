@@ -131,6 +131,12 @@ describe('the checker of the chaos suite', () => {
       expect(story.broken).to.deep.equal(['overlap'])
     })
 
+    it('is a violation when the one that was stopped releases and is not told', () => {
+      story.ask(0, 'a1').got(10, 'a1', 1).giving(2001, 'a1')
+      story.at(2000, 'a', { e: 'stopped', from: 20 }).hold('b1', 5, 1200, 1300, 2)
+      expect(story.broken).to.deep.equal(['overlap'])
+    })
+
     it('is a violation when somebody else was stopped', () => {
       story.ask(0, 'a1').got(10, 'a1', 1).lost(2001, 'a1')
       story.at(2000, 'c', { e: 'stopped', from: 20 }).hold('b1', 5, 1200, 1300, 2)
@@ -261,8 +267,13 @@ describe('the checker of the chaos suite', () => {
     })
 
     it('may be for longer if another process died in the queue', () => {
-      busyUntil(100).hold('a1', 50, 3000, 3050, 2).at(60, 'c', { e: 'killed' })
+      busyUntil(100).hold('a1', 50, 3000, 3050, 2).ask(55, 'c1').at(60, 'c', { e: 'killed' })
       expect(story.broken).to.deep.equal([])
+    })
+
+    it('may not be if that process did not wait for it', () => {
+      busyUntil(100).hold('a1', 50, 3000, 3050, 2).at(60, 'c', { e: 'killed' })
+      expect(story.broken).to.deep.equal(['stall'])
     })
 
     it('may be for one who is cut off', () => {

@@ -59,11 +59,10 @@ class History {
   readonly holds: ReadonlyMap<string, readonly Hold[]>
   /** When each client's process did not run. */
   readonly stalls = new Map<string, Span[]>()
-  /** When each client, or a server, was cut off or dead. */
-  readonly absences: Span[] = []
-  readonly cutOff = new Map<string, Span[]>()
+  /** When each client was dead, stopped or cut off. Who was killed does not come back. */
+  readonly absences = new Map<string, Span[]>()
   /** When nobody could rely on the servers. */
-  readonly disturbances: Span[]
+  readonly disturbances: readonly Span[]
   /** When the whole machine was too busy. */
   readonly slow: Span[] = []
   /** When data may have been lost. */
@@ -78,24 +77,20 @@ class History {
     const losses: Span[] = []
     for (const event of events) {
       const { t: to, client } = event
-      if (event.e === 'stalled' || event.e === 'stopped') {
-        add(this.stalls, client, { from: event.from, to })
-        if (to - event.from > this.terms.delay) this.absences.push({ from: event.from, to })
-      } else if (event.e === 'killed') {
-        this.absences.push({ from: to, to })
-      } else if (event.e === 'cut off') {
-        this.absences.push({ from: event.from, to })
-        add(this.cutOff, client, { from: event.from, to: to + RECOVERY })
-      } else if (event.e === 'disturbed') {
-        disturbances.push({ from: event.from, to: to + RECOVERY })
-      } else if (event.e === 'slow') {
-        this.slow.push({ from: event.from, to })
-      } else if (event.e === 'forgot') {
-        losses.push({ from: event.from, to })
+      if (event.e === 'killed') {
+        add(this.absences, client, { from: to, to: Number.POSITIVE_INFINITY })
+        continue
       }
+      if (!('from' in event)) continue
+      const span = { from: event.from, to }
+      if (event.e === 'stalled' || event.e === 'stopped') add(this.stalls, client, span)
+      if (event.e === 'stopped' || event.e === 'cut off') add(this.absences, client, span)
+      if (event.e === 'disturbed') disturbances.push(span)
+      if (event.e === 'slow') this.slow.push(span)
+      if (event.e === 'forgot') losses.push(span)
     }
     for (const [client, spans] of this.stalls) this.stalls.set(client, union(spans))
-    this.disturbances = union(disturbances)
+    this.disturbances = disturbances
     this.losses = losses
     this.end = events.at(-1)?.t ?? 0
     this.acts = actsOf(events)
@@ -118,12 +113,13 @@ function exclusion(
   for (const hold of holds) {
     open = open.filter((earlier) => earlier.to > hold.from)
     for (const earlier of open) {
-      const stalls = history.stalls.get(earlier.act.client) ?? []
-      const asleep = stalls.some(
+      const { client, told, killed } = earlier.act
+      const asleep = (history.stalls.get(client) ?? []).some(
         ({ from, to }) => from <= hold.from && hold.from <= to && earlier.to <= to + NOTICE,
       )
-      const blinked = earlier.act.told !== undefined && earlier.to - hold.from <= GRAIN
-      if (asleep || blinked) verdict.overlapsByStall++
+      const wasTold = told !== undefined || earlier.to === killed
+      const blinked = earlier.to - hold.from <= GRAIN
+      if (wasTold && (asleep || blinked)) verdict.overlapsByStall++
       else if (history.forgotten(earlier, hold)) verdict.overlapsByLoss++
       else {
         verdict.violations.push({
@@ -203,17 +199,20 @@ function stalls(history: History, violations: Violation[]): number {
   const { terms } = history
   const waiting = new Map<string, Span[]>()
   const taken = new Map<string, Span[]>()
+  /** Who was in the queue, perhaps, and could not take what was given to them. */
+  const absent = new Map<string, Span[]>()
   for (const act of history.acts) {
-    const to = act.settled ?? act.killed ?? history.end
+    const wait = { from: act.from, to: act.settled ?? act.killed ?? history.end }
+    const ofClient = (spans: ReadonlyMap<string, Span[]>): Span[] =>
+      (spans.get(act.client) ?? []).filter((span) => touches(span, wait))
+    const absences = ofClient(history.absences)
     for (const key of act.keys) {
+      if (absences.length > 0) add(absent, key, { from: act.from, to: wait.to + act.patience })
       // Of several keys some may be held while others are waited for.
-      if (act.keys.length > 1) add(taken, key, { from: act.from, to })
+      if (act.keys.length > 1) add(taken, key, wait)
       else if (act.patience > terms.storeTimeout) {
-        const { stalls, cutOff } = history
-        const busy = [stalls, cutOff].flatMap((spans) =>
-          (spans.get(act.client) ?? []).filter((span) => touches(span, { from: act.from, to })),
-        )
-        for (const span of without([{ from: act.from, to }], busy)) add(waiting, key, span)
+        const busy = [...ofClient(history.stalls), ...recovering(absences)]
+        for (const span of without([wait], busy)) add(waiting, key, span)
       }
     }
   }
@@ -221,38 +220,39 @@ function stalls(history: History, violations: Violation[]): number {
     for (const { from, to } of holds) add(taken, key, { from, to: Math.min(to, history.end) })
   }
   let longest = 0
+  const disturbances = recovering(history.disturbances)
   for (const [key, spans] of waiting) {
-    const idle = without(spans, [...(taken.get(key) ?? []), ...history.disturbances])
-    for (const { from, to } of idle) {
+    for (const idle of without(spans, [...(taken.get(key) ?? []), ...disturbances])) {
       // What slows the suite down slows the servers down as well.
-      const length = to - from - 2 * lengthWithin(history.slow, { from, to })
+      const length = idle.to - idle.from - 2 * lengthWithin(history.slow, idle)
       longest = Math.max(longest, length)
-      const since = from - terms.blockTime - terms.lease
-      const absent = history.absences.filter((span) => touches(span, { from: since, to })).length
-      const most = terms.delay + terms.lease + absent * CLAIM + ALLOWANCE
+      const dead = (absent.get(key) ?? []).filter((span) => touches(span, idle)).length
+      const most = terms.delay + terms.lease + dead * CLAIM + ALLOWANCE
       if (length <= most) continue
       violations.push({
         rule: 'stall',
-        text: `${key} was free and waited for from ${ms(from)} for ${length.toFixed()} ms, at most ${most} are allowed`,
+        text: `${key} was free and waited for from ${ms(idle.from)} for ${length.toFixed()} ms, at most ${most} are allowed`,
       })
     }
   }
   return longest
 }
 
+/** Until everybody is connected again. */
+const recovering = (spans: readonly Span[]): Span[] =>
+  spans.map(({ from, to }) => ({ from, to: to + RECOVERY }))
+
 /** A lease is renewed in time, unless something keeps its holder from it. */
 function losses(history: History, violations: Violation[]): void {
   const { lease } = history.terms
   for (const act of history.acts) {
     if (act.told !== 'ERR_MUTEX_LOST' || act.ended === undefined) continue
-    const frame = { from: act.ended - lease - RECOVERY, to: act.ended }
-    const reasons = [
-      ...history.disturbances,
-      ...history.losses,
-      ...(history.cutOff.get(act.client) ?? []),
-    ]
+    const frame = { from: act.ended - lease - ALLOWANCE, to: act.ended }
+    const { disturbances, absences, losses } = history
+    const reasons = [...disturbances, ...(absences.get(act.client) ?? [])]
+    if (reasons.some((span) => touches(span, frame))) continue
+    if (losses.some((span) => touches(span, { ...frame, from: act.from }))) continue
     const stalled = [...(history.stalls.get(act.client) ?? []), ...history.slow]
-    if (reasons.some((span) => touches(span, { ...frame, from: act.from }))) continue
     if (lengthWithin(stalled, frame) > lease / 8) continue
     violations.push({
       rule: 'loss',

@@ -111,9 +111,9 @@ async function work(op: string, lock: Lock): Promise<void> {
   }
   await put()
   const kind = random.next()
-  if (kind < 0.85) await sleep(random.between(0, 15))
-  else if (kind < 0.94) await sleep(random.between(20, 150))
-  else if (kind < 0.97) await sleep(random.between(0.6, 2.2) * terms.lease)
+  if (kind < 0.9) await sleep(random.between(0, 12))
+  else if (kind < 0.97) await sleep(random.between(20, 100))
+  else if (kind < 0.982) await sleep(random.between(0.6, 2.2) * terms.lease)
   else if (kind < 0.998) stall(random.between(5, 60))
   else stall(1.2 * terms.lease)
   await put()
@@ -141,15 +141,16 @@ async function visit(): Promise<void> {
   signal.addEventListener('abort', () => diary.note({ e: 'lost', op, code: codeOf(signal.reason) }))
   await work(op, lock)
   // Who forgets to release has it until its expiry.
-  if (random.chance(0.002)) return
-  diary.note({ e: 'giving', op })
+  if (random.chance(0.0005)) return
+  // Who looks after a stall is told of a loss, before any timer has run.
+  if (!signal.aborted) diary.note({ e: 'giving', op })
   const code = await lock.release().then(() => '', codeOf)
   diary.note({ e: 'gave', op, code })
 }
 
 async function worker(): Promise<void> {
   while (!ending) {
-    await sleep(random.between(0, 60))
+    await sleep(random.between(0, 40))
     await visit()
   }
 }

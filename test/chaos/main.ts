@@ -3,6 +3,7 @@ import { appendFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { endRun } from '../support/cleanup.js'
 import { type DeploymentName, deploymentNames } from './deployment.js'
+import { report } from './report.js'
 import { chaos } from './run.js'
 
 const usage = `Lets processes work under locks while servers, network and processes fail, and checks what they saw.
@@ -13,6 +14,7 @@ const usage = `Lets processes work under locks while servers, network and proces
   --clients     how many processes                         (default: 4)
   --keep        a folder for the histories                 (default: they are removed)
   --results     a file to which each result is appended as a line of JSON
+  --report      nothing is run: what is in --results becomes the figures in docs/reliability.md
 `
 
 const { values } = parseArgs({
@@ -23,12 +25,16 @@ const { values } = parseArgs({
     clients: { type: 'string', default: '4' },
     keep: { type: 'string' },
     results: { type: 'string' },
+    report: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
 
 if (values.help) {
   console.log(usage)
+} else if (values.report) {
+  if (!values.results) throw new TypeError('--report needs --results')
+  report(values.results, new URL('../../docs/reliability.md', import.meta.url))
 } else {
   const { deployment, keep, results } = values
   const names = deployment === 'all' ? deploymentNames : [deployment as DeploymentName]

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { startProxy, type TcpProxy } from '../support/proxy.js'
 import type { RedisServer } from '../support/redis.js'
 import type { Seen } from './connection.js'
@@ -46,11 +47,10 @@ export const networkTroubles: readonly NetworkTrouble[] = [
   },
   {
     kind: 'replies lost',
-    weight: 5,
-    length: () => 0,
-    // It resolves with the next replies, perhaps never.
-    begin: (proxy, random) => void proxy.dropReplies(Math.ceil(random.between(0, 3))),
-    end: () => {},
+    weight: 4,
+    length: (random) => random.between(0, 2000),
+    begin: (proxy, random) => void lose(proxy, random),
+    end: (proxy) => losing.delete(proxy),
   },
   {
     kind: 'connections refused',
@@ -63,6 +63,17 @@ export const networkTroubles: readonly NetworkTrouble[] = [
     end: (proxy) => proxy.accept(),
   },
 ]
+
+const losing = new Set<TcpProxy>()
+
+/** Loses one reply after the other. */
+async function lose(proxy: TcpProxy, random: Random): Promise<void> {
+  losing.add(proxy)
+  while (losing.has(proxy)) {
+    await proxy.dropReplies(1)
+    await sleep(random.between(20, 200))
+  }
+}
 
 /** One client's ways to the servers: a proxy before each. */
 export class Ways {

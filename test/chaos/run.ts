@@ -54,11 +54,11 @@ export interface Outcome {
 }
 
 const usual: Terms = {
-  blockTime: 3000,
+  blockTime: 4000,
   delay: 250,
   lease: 1000,
   storeTimeout: 500,
-  expiry: 5000,
+  expiry: 7000,
 }
 
 const KEYS = 5
@@ -93,6 +93,8 @@ export async function chaos(options: ChaosOptions): Promise<Outcome> {
     while (clock() < until) {
       await sleep(random.between(...pace))
       world.strike()
+      // Now and then nothing happens for so long that all has to be well again.
+      if (random.chance(0.06)) await sleep(Math.min(2 * calm, until - clock()))
     }
     await world.calm()
     await sleep(calm)
