@@ -23,19 +23,19 @@ else if (args.length > 0) run('mocha', args)
 else await runEverything()
 
 /**
- * Runs all tests in processes side by side: those that wait most of the time, for leases, for other
- * processes and for whole deployments, and the others. Prints one after the other, and the sum of
- * all at the end.
+ * Runs all tests in processes side by side, since most wait for something most of the time. Prints one
+ * after the other, and the sum of all at the end.
  */
 async function runEverything() {
-  const waiting = [
-    ['processes', 'faults', 'examples', 'packaging', 'runner'],
+  const apart = [
+    ['http'],
+    ['faults'],
+    ['processes', 'examples', 'packaging', 'runner', 'chaos'],
     ['deployments', 'quorum'],
-    ['chaos'],
   ]
   const runs = await Promise.all([
-    runMocha('inherit', ...waiting.flat().map((name) => `--ignore=test/${name}/**`)),
-    ...waiting.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),
+    runMocha('inherit', ...apart.flat().map((name) => `--ignore=test/${name}/**`)),
+    ...apart.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),
   ])
   const total = { passed: 0, failed: 0, skipped: 0 }
   for (const { output, code, summary } of runs) {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BlockTimeExceedError, type Lock, type Mutex, MutexExpiredError } from '@redismutex/core'
 import { expect } from 'chai'
+import { freshKey } from '../support/redis.js'
 import {
   aborted,
   EXPIRING,
@@ -53,6 +54,8 @@ function sharing(ground: Ground): void {
   it('end a wait after blockTime for all who wait in one process', async () => {
     const holder = await here.acquireLock(ground.key)
     const mutex = ground.elsewhere({ blockTime: 300 })
+    // Connected by then: else it could be the store that takes so long.
+    await patiently(() => mutex.runExclusive(freshKey(), () => {}))
     const errors = await Promise.all(range(5).map(() => rejection(mutex.acquireLock(ground.key))))
     for (const error of errors) expect(error).to.be.instanceOf(BlockTimeExceedError)
     await holder.release()

@@ -62,6 +62,9 @@ export async function startSentinel({
   }
 }
 
+/** How long Sentinels have to put every server in its place, in ms. */
+const HEAL = 3000
+
 class Deployment implements SentinelDeployment {
   readonly name: string = NAME
 
@@ -118,6 +121,7 @@ class Deployment implements SentinelDeployment {
   }
 
   async settled(): Promise<void> {
+    const began = performance.now()
     await poll(
       'replicas of one master',
       async () => {
@@ -126,7 +130,15 @@ class Deployment implements SentinelDeployment {
         for (const node of this.nodes) {
           if (node === master || !isRunning(node)) continue
           const [role, , port, link] = await roleOf(node)
-          if (role !== 'slave' || Number(port) !== master.port || link !== 'connected') return false
+          if (role === 'slave' && Number(port) === master.port) {
+            if (link !== 'connected') return false
+            continue
+          }
+          // Sentinels that were held up leave a server with the wrong master for a long time.
+          if (performance.now() - began > HEAL) {
+            await command(node.port, 'REPLICAOF', '127.0.0.1', master.port)
+          }
+          return false
         }
         return true
       },
