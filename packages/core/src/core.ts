@@ -2,7 +2,6 @@ import { Keeper } from './keeper.js'
 import { Line, type Surroundings } from './line.js'
 import type { Member } from './member.js'
 import { Pace } from './pace.js'
-import { Following } from './reentry.js'
 import type { Store } from './stores/store.js'
 
 const cores = new WeakMap<Store, Core>()
@@ -12,7 +11,6 @@ export class Core implements Surroundings {
   readonly lines: Map<string, Line> = new Map()
   readonly keeper: Keeper
   readonly pace: Pace = new Pace()
-  readonly following: Following = new Following()
   readonly #members = new Set<Member>()
 
   private constructor(readonly store: Store) {

@@ -13,7 +13,7 @@ import {
   shown,
 } from './options.js'
 import { Place, type Want } from './place.js'
-import { type Following, holdsItself } from './reentry.js'
+import { holdsItself } from './reentry.js'
 import type { Store } from './stores/store.js'
 import { isTraced, traced } from './tracing.js'
 
@@ -23,7 +23,6 @@ export interface AcquireOptions extends Pick<MutexOptions, 'blocking' | 'blockTi
   signal?: AbortSignal | undefined
 }
 
-let following: (mutex: Mutex) => Following
 let acquire: (mutex: Mutex, key: string | readonly string[], caller: Caller) => Promise<Lock>
 
 const acquireOptionNames = ['blocking', 'blockTime', 'signal'] as const
@@ -49,7 +48,6 @@ export class Mutex implements AsyncDisposable {
 
   static {
     acquire = (mutex, key, caller) => mutex.#acquire(key, mutex.#policy, caller)
-    following = (mutex) => mutex.#core.following
   }
 
   /**
@@ -66,8 +64,6 @@ export class Mutex implements AsyncDisposable {
     this.store = store
     this.#core = Core.of(store)
     this.#member = member ?? new Member()
-    // Whoever makes a mutex by hand is going to ask it.
-    if (!member) this.#core.following.ask()
     if (!this.#member.closed) this.#core.join(this.#member)
   }
 
@@ -290,7 +286,6 @@ export class Mutex implements AsyncDisposable {
     signal: AbortSignal | Caller | undefined,
   ): void {
     if (signal !== undefined && !(signal instanceof AbortSignal)) return
-    this.#core.following.ask()
     if (!blocking || !holdsItself(this.store, name)) return
     this.#member.refused++
     throw new MutexReentryError(
@@ -331,9 +326,4 @@ export function acquireFor(
   caller: Caller,
 ): Promise<Lock> {
   return acquire(mutex, key, caller)
-}
-
-/** Whether requests that hold its locks are followed, so that they can be told from others who ask. */
-export function followingOf(mutex: Mutex): Following {
-  return following(mutex)
 }

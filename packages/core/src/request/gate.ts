@@ -1,6 +1,6 @@
 import { MutexError, MutexStoreError } from '../errors.js'
 import type { Lock } from '../lock.js'
-import { acquireFor, followingOf, type Mutex } from '../mutex.js'
+import { acquireFor, type Mutex } from '../mutex.js'
 import { resolveOptions, shown } from '../options.js'
 import type { Exchange } from './exchange.js'
 import { Hold, type HoldTerms } from './hold.js'
@@ -140,7 +140,7 @@ export class Gate<Req, OnBusy> {
       void hold.release()
       return GONE
     }
-    exchange.holds.add(hold, followingOf(this.mutex).next())
+    exchange.holds.add(hold)
     return lock
   }
 }

@@ -25,8 +25,6 @@ const HANDLER_GRACE = 50
  */
 export class Holds implements Holder {
   #all: Hold[] = []
-  /** Is it to be known who asks, whatever was awaited before? */
-  #followed = false
   /** The handlers at work of which it will be known when they are done. */
   #working = 0
   /** Who is left to end the response. */
@@ -60,15 +58,14 @@ export class Holds implements Holder {
   }
 
   /** The request holds a lock from now on. */
-  add(hold: Hold, followed: boolean): void {
+  add(hold: Hold): void {
     this.#all.push(hold)
-    this.#followed ||= followed
     if (hold.terms.awaitRelease) this.exchange.lastBytes ??= lastBytesOf(this.exchange)
   }
 
   /** Runs what the request is for, so that its asks for what it holds are known to be its own. */
   run<T>(body: () => T): T {
-    return this.any ? runAs(this, this.#followed, body) : body()
+    return this.any ? runAs(this, body) : body()
   }
 
   /** A handler begins that will tell when it is done. */
