@@ -217,6 +217,15 @@ describe('the checker of the chaos suite', () => {
       story.hold('b1', 0, 10, 4600, 1)
       expect(story.broken).to.deep.equal([])
     })
+
+    it('may have been killed later, while its event loop did not run', () => {
+      story
+        .ask(0, 'a1', 500)
+        .at(300, 'a', { e: 'stalling', until: 1500 })
+        .at(1400, 'a', { e: 'killed' })
+      story.ask(0, 'b1', 100).at(1400, 'b', { e: 'killed' })
+      expect(story.broken).to.deep.equal(['wait'])
+    })
   })
 
   describe('who holds', () => {

@@ -81,6 +81,7 @@ class History {
         add(this.absences, client, { from: to, to: Number.POSITIVE_INFINITY })
         continue
       }
+      if (event.e === 'stalling') add(this.stalls, client, { from: to, to: event.until })
       if (!('from' in event)) continue
       const span = { from: event.from, to }
       if (event.e === 'stalled' || event.e === 'stopped') add(this.stalls, client, span)

@@ -46,6 +46,7 @@ setInterval(() => {
 
 function stall(ms: number): void {
   const until = clock() + ms
+  diary.note({ e: 'stalling', until })
   while (clock() < until);
 }
 

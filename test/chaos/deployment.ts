@@ -13,6 +13,8 @@ export interface Trouble {
   readonly weight: number
   /** May it lose what had been acknowledged? */
   readonly loses: boolean
+  /** Does another server become the master of something? */
+  readonly elects?: boolean
   /** Makes it happen, and resolves when all is well again. */
   happen(random: Random, terms: Terms): Promise<void>
 }

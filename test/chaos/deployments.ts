@@ -79,6 +79,7 @@ async function sentinel(): Promise<Deployment> {
       kind: 'failover: master killed',
       weight: 1,
       loses: true,
+      elects: true,
       happen: () => replaced((master) => master.kill()),
     },
     {
@@ -86,6 +87,7 @@ async function sentinel(): Promise<Deployment> {
       kind: 'failover: master stopped',
       weight: 0.7,
       loses: true,
+      elects: true,
       happen: () =>
         replaced(async (master) => {
           master.pause()
@@ -98,6 +100,7 @@ async function sentinel(): Promise<Deployment> {
       kind: 'failover: asked for',
       weight: 0.7,
       loses: true,
+      elects: true,
       happen: () =>
         replaced(() => command((sentinels[0] as RedisServer).port, 'SENTINEL', 'FAILOVER', 'main')),
     },
@@ -138,6 +141,7 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
       kind: 'failover: master killed',
       weight: 1,
       loses: true,
+      elects: true,
       async happen(random) {
         const key = random.pick(keys)
         const master = await started.masterOf(key)
@@ -151,6 +155,7 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
       kind: 'failover: master stopped',
       weight: 0.7,
       loses: true,
+      elects: true,
       async happen(random) {
         const key = random.pick(keys)
         const master = await started.masterOf(key)
@@ -163,6 +168,7 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
       kind: 'failover: handed over',
       weight: 1,
       loses: false,
+      elects: true,
       async happen(random) {
         const key = random.pick(keys)
         const master = await started.masterOf(key)

@@ -26,6 +26,8 @@ export type Note =
   | { e: 'gave'; op: string; code: string }
   /** Its event loop did not run from then until now. */
   | { e: 'stalled'; from: number }
+  /** Its event loop will not run until then: if it is killed meanwhile, it can't say so afterwards. */
+  | { e: 'stalling'; until: number }
 
 /** What the suite notes. */
 export type Mark =

@@ -160,8 +160,8 @@ function outcome(
   problems: readonly string[],
 ): Outcome {
   const count: Record<Event['e'], number> = {
-    ...{ ask: 0, got: 0, refused: 0, lost: 0, giving: 0, gave: 0, stalled: 0, killed: 0 },
-    ...{ stopped: 0, 'cut off': 0, disturbed: 0, slow: 0, forgot: 0, write: 0 },
+    ...{ ask: 0, got: 0, refused: 0, lost: 0, giving: 0, gave: 0, stalled: 0, stalling: 0 },
+    ...{ killed: 0, stopped: 0, 'cut off': 0, disturbed: 0, slow: 0, forgot: 0, write: 0 },
   }
   const codes = {
     refused: new Map<string, number>(),

@@ -18,6 +18,11 @@ const START = 60_000
 const BEAT = 20
 const SLOW = 20
 
+/** How often the suite looks who the masters are, in ms. */
+const LOOK = 500
+/** For how long a master may have been cut off before another is seen in its place, in ms. */
+const UNSEEN = 3000
+
 interface Seat {
   readonly ways: Ways
   name: string
@@ -36,7 +41,12 @@ export class World {
   readonly #seats: Seat[] = []
   readonly #going = new Set<Promise<void>>()
   readonly #beat: NodeJS.Timeout
+  readonly #watch: Promise<void> | undefined
   #isServerBusy = false
+  #isElecting = false
+  #isOver = false
+  /** The masters that were seen last; unknown while others may take over. */
+  #masters: string | undefined
   #births = 0
 
   constructor(deployment: Deployment, errand: Errand, random: Random) {
@@ -49,6 +59,7 @@ export class World {
       if (t - beat > BEAT + SLOW) this.#note({ e: 'slow', client: '', t, from: beat })
       beat = t
     }, BEAT)
+    if (deployment.troubles.some(({ elects }) => elects)) this.#watch = this.#watchMasters()
   }
 
   get terms(): Terms {
@@ -102,6 +113,8 @@ export class World {
     for (const { process } of this.#seats) process.send({ type: 'end' })
     const end = Promise.all(this.#seats.map(({ process }) => process.exited))
     clearInterval(this.#beat)
+    this.#isOver = true
+    await this.#watch
     const exits = await Promise.race([end, sleep(30_000, undefined, { ref: false })])
     if (!exits) throw new Error('a client does not end within 30 s')
     for (const [index, exit] of exits.entries()) {
@@ -127,15 +140,43 @@ export class World {
   #troubleServers(trouble: Trouble): void {
     if (this.#isServerBusy) return
     this.#isServerBusy = true
+    this.#isElecting = trouble.elects ?? false
     const from = clock()
     const { kind } = trouble
     const happening = trouble.happen(this.#random, this.terms).finally(() => {
       this.#isServerBusy = false
+      this.#isElecting = false
+      this.#masters = undefined
       const span = { client: '', t: clock(), from, kind }
       this.#note({ e: 'disturbed', ...span })
       if (trouble.loses) this.#note({ e: 'forgot', ...span })
     })
     this.#go(kind, happening)
+  }
+
+  /**
+   * A machine so busy that a server seems dead to the others has them elect another one, unasked: that
+   * may lose data as well.
+   */
+  async #watchMasters(): Promise<void> {
+    while (!this.#isOver) {
+      await sleep(LOOK)
+      const since = clock()
+      const masters = await this.#deployment.masters().catch(() => [])
+      const seen = this.#isElecting ? undefined : masters.map(({ port }) => port).join()
+      const changed = seen !== this.#masters && seen !== undefined && this.#masters !== undefined
+      this.#masters = seen
+      if (!changed) continue
+      const kind = 'failover: by itself'
+      const healed = this.#deployment.settled().finally(() => {
+        const span = { client: '', t: clock(), from: since - UNSEEN, kind }
+        this.#note({ e: 'disturbed', ...span })
+        this.#note({ e: 'forgot', ...span })
+      })
+      this.#go(kind, healed)
+      await healed.catch(() => {})
+      this.#masters = undefined
+    }
   }
 
   #troubleNetwork(trouble: NetworkTrouble): void {

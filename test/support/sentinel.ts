@@ -110,14 +110,8 @@ class Deployment implements SentinelDeployment {
   async rejoin(node: RedisServer): Promise<void> {
     const master = await this.#master()
     await node.restart()
-    if (!master || master === node) return
     // And the other one, if the failover did not come to it.
-    for (const replica of this.nodes) {
-      if (replica === master || !isRunning(replica)) continue
-      const [role, , port] = await roleOf(replica)
-      if (role === 'slave' && Number(port) === master.port) continue
-      await command(replica.port, 'REPLICAOF', '127.0.0.1', master.port)
-    }
+    if (master && master !== node) await this.#follow(master)
   }
 
   async settled(): Promise<void> {
@@ -135,15 +129,23 @@ class Deployment implements SentinelDeployment {
             continue
           }
           // Sentinels that were held up leave a server with the wrong master for a long time.
-          if (performance.now() - began > HEAL) {
-            await command(node.port, 'REPLICAOF', '127.0.0.1', master.port)
-          }
+          if (performance.now() - began > HEAL) await this.#follow(master)
           return false
         }
         return true
       },
       30_000,
     )
+  }
+
+  /** Those that follow nobody, or somebody else, follow this one: but for who loads its data still. */
+  async #follow(master: RedisServer): Promise<void> {
+    for (const node of this.nodes) {
+      if (node === master || !isRunning(node)) continue
+      const [role, , port] = await roleOf(node)
+      if (role === 'slave' && Number(port) === master.port) continue
+      await answer(node.port, 'REPLICAOF', '127.0.0.1', master.port)
+    }
   }
 
   async stop(): Promise<void> {
