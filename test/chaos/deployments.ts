@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startCluster } from '../support/cluster.js'
-import { answer, command } from '../support/command.js'
+import { answer } from '../support/command.js'
 import { poll } from '../support/poll.js'
 import { type RedisServer, startRedis } from '../support/redis.js'
 import { startSentinel } from '../support/sentinel.js'
@@ -102,7 +102,13 @@ async function sentinel(): Promise<Deployment> {
       loses: true,
       elects: true,
       happen: () =>
-        replaced(() => command((sentinels[0] as RedisServer).port, 'SENTINEL', 'FAILOVER', 'main')),
+        replaced(() =>
+          // Refused while they are at one, or know of no good replica.
+          poll('Sentinels that agree to it', async () => {
+            const { port } = sentinels[0] as RedisServer
+            return (await answer(port, 'SENTINEL', 'FAILOVER', 'main')) === 'OK'
+          }),
+        ),
     },
     {
       kind: 'sentinel killed',

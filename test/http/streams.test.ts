@@ -88,6 +88,33 @@ for (const { name, setup } of stores) {
         })
       }
 
+      it('is an ordinary request if it asks for an upgrade that the server does not offer', async () => {
+        const app = await framework.start(setup(), ({ lock, send }) => send(lock?.key))
+        const client = await WireClient.connect(app.port)
+        client.write(
+          'POST / HTTP/1.1\r\nHost: a\r\nx-user: ann\r\nContent-Length: 0\r\n' +
+            'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+        )
+        expect(await client.answer()).to.include({ status: 200, body: 'ann' })
+        await until(() => app.mutex.stats().held === 0, 'the release')
+        expect(app.mutex.stats()).to.include({ acquired: 1, lost: 0 })
+      })
+
+      it('needs no lock where the server itself takes the connection', async () => {
+        const app = await framework.start(setup(), ({ send }) => send('done'))
+        app.server.on('upgrade', (_req, socket) => {
+          socket.end('HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n')
+        })
+        const client = await WireClient.connect(app.port)
+        client.write(
+          'POST / HTTP/1.1\r\nHost: a\r\nx-user: ann\r\nContent-Length: 0\r\n' +
+            'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+        )
+        await until(() => client.pending.includes('101 Switching'), 'the upgrade')
+        expect(app.mutex.stats()).to.include({ acquired: 0, waiting: 0 })
+        expect((await ask(app.url, 'ann')).text).to.equal('done')
+      })
+
       it('is cut by the timeout of the server like a client that leaves', async () => {
         const gone = new Signal()
         const go = new Signal()
@@ -100,7 +127,6 @@ for (const { name, setup } of stores) {
           }
           send('done')
         })
-        // As `connectionTimeout` of Fastify sets it.
         app.server.setTimeout(100)
         const slow = await WireClient.connect(app.port)
         slow.request('ann', 'POST /slow')
