@@ -14,11 +14,11 @@ export interface SentinelDeployment {
   /** The one that was the master first is the first. */
   readonly nodes: readonly RedisServer[]
   readonly sentinels: readonly RedisServer[]
-  /** The master, by the word of a Sentinel and its own. */
+  /** The master, by the word of all Sentinels that answer, and its own. */
   master(): Promise<RedisServer>
   /** Resolves with the new master once another than this one is it. */
   successorOf(old: RedisServer): Promise<RedisServer>
-  /** Starts a server that was killed, as a replica if there is a master: Sentinel takes 10 s for that. */
+  /** Starts a server that was killed, as a replica of the master: Sentinel takes 10 s for that. */
   rejoin(node: RedisServer): Promise<void>
   /** Resolves once every running server but the master is a replica of it, and up to date. */
   settled(): Promise<void>
@@ -97,21 +97,21 @@ class Deployment implements SentinelDeployment {
     })
   }
 
+  /** Before all Sentinels name the same one, another of them may still be having its own elected. */
   async #master(): Promise<RedisServer | undefined> {
-    for (const sentinel of this.sentinels) {
-      const address = await answer(sentinel.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME)
-      if (!Array.isArray(address)) continue
-      const node = this.nodes.find(({ port }) => port === Number(address[1]))
-      if (node && (await roleOf(node))[0] === 'master') return node
-    }
-    return undefined
+    const words = await Promise.all(
+      this.sentinels.map(({ port }) => answer(port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME)),
+    )
+    const ports = new Set(words.flatMap((word) => (Array.isArray(word) ? [Number(word[1])] : [])))
+    const node = ports.size === 1 ? this.nodes.find(({ port }) => ports.has(port)) : undefined
+    return node && (await roleOf(node))[0] === 'master' ? node : undefined
   }
 
   async rejoin(node: RedisServer): Promise<void> {
-    const master = await this.#master()
+    const master = await this.master()
     await node.restart()
     // And the other one, if the failover did not come to it.
-    if (master && master !== node) await this.#follow(master)
+    await this.#follow(master)
   }
 
   async settled(): Promise<void> {
