@@ -1,15 +1,14 @@
 // Runs the tests: finds or installs Redis, builds the packages, then starts Mocha.
 // Arguments go to Mocha, like the names of test files; --coverage, if it comes first, measures.
 
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { installed, root, run } from './programs.mjs'
 import { needRedis } from './redis.mjs'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 /** Where the test reporter writes its summary, and whoever starts this one may want it. */
 const SUMMARY = 'REDISMUTEX_TEST_SUMMARY'
 const args = process.argv.slice(2)
@@ -17,9 +16,9 @@ const coverage = args[0] === '--coverage'
 if (coverage) args.shift()
 
 needRedis()
-run('tsc', ['-b', 'packages/core', 'packages/express', 'packages/fastify', 'test/bench'])
-if (coverage) run('c8', ['mocha', ...args])
-else if (args.length > 0) run('mocha', args)
+run(installed('tsc'), ['-b', 'packages/core', 'packages/express', 'packages/fastify', 'test/bench'])
+if (coverage) run(installed('c8'), ['mocha', ...args])
+else if (args.length > 0) run(installed('mocha'), args)
 else await runEverything()
 
 /**
@@ -53,7 +52,7 @@ async function runEverything() {
 async function runMocha(stdout, ...args) {
   const directory = mkdtempSync(join(tmpdir(), 'redismutex-'))
   const file = join(directory, 'summary')
-  const child = spawn(join(root, 'node_modules', '.bin', 'mocha'), args, {
+  const child = spawn(installed('mocha'), args, {
     cwd: root,
     stdio: ['ignore', stdout, stdout],
     env: { ...process.env, [SUMMARY]: file },
@@ -69,17 +68,4 @@ async function runMocha(stdout, ...args) {
   const summary = existsSync(file) ? readFileSync(file, 'utf8') : ''
   rmSync(directory, { recursive: true })
   return { output, code, summary }
-}
-
-/** Runs a program of the workspace; ends with it if it fails. */
-function run(name, args) {
-  const program = join(root, 'node_modules', '.bin', name)
-  const { status, signal, error } = spawnSync(program, args, {
-    cwd: root,
-    stdio: 'inherit',
-    shell: process.platform === 'win32',
-  })
-  if (error) throw error
-  if (signal) process.kill(process.pid, signal)
-  if (status !== 0) process.exit(status ?? 1)
 }

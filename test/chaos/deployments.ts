@@ -5,6 +5,7 @@ import { poll } from '../support/poll.js'
 import { type RedisServer, startRedis } from '../support/redis.js'
 import { startSentinel } from '../support/sentinel.js'
 import { type Deployment, type DeploymentName, lasting, type Trouble } from './deployment.js'
+import type { Random } from './random.js'
 import { flushed, freeze, killed, small, stoppedLong, stoppedShortly } from './troubles.js'
 
 /** Starts a deployment for chaos; `keys` are the names of the locks that are going to be there. */
@@ -142,32 +143,33 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
   const started = await startCluster({ args: lasting })
   const { nodes } = started
   const masters = () => started.masters()
+  /** The master of one of the keys is replaced after what befalls it, and comes back. */
+  const replaced =
+    (befall: (master: RedisServer, successor: () => Promise<unknown>) => Promise<unknown>) =>
+    async (random: Random): Promise<void> => {
+      const key = random.pick(keys)
+      const master = await started.masterOf(key)
+      await befall(master, () => started.successorOf(master, key))
+      await started.settled()
+    }
   const failovers: Trouble[] = [
     {
       kind: 'failover: master killed',
       weight: 1,
       loses: true,
       elects: true,
-      async happen(random) {
-        const key = random.pick(keys)
-        const master = await started.masterOf(key)
+      happen: replaced(async (master, successor) => {
         await master.kill()
-        await started.successorOf(master, key)
+        await successor()
         await master.restart()
-        await started.settled()
-      },
+      }),
     },
     {
       kind: 'failover: master stopped',
       weight: 0.7,
       loses: true,
       elects: true,
-      async happen(random) {
-        const key = random.pick(keys)
-        const master = await started.masterOf(key)
-        await Promise.all([freeze([master], 4000), started.successorOf(master, key)])
-        await started.settled()
-      },
+      happen: replaced((master, successor) => Promise.all([freeze([master], 4000), successor()])),
     },
     {
       // Both agree, and nothing is lost. https://redis.io/docs/latest/commands/cluster-failover/
@@ -175,9 +177,7 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
       weight: 1,
       loses: false,
       elects: true,
-      async happen(random) {
-        const key = random.pick(keys)
-        const master = await started.masterOf(key)
+      happen: replaced(async (master, successor) => {
         await poll('a replica that takes over', async () => {
           for (const { port } of nodes) {
             const role = (await answer(port, 'ROLE')) as unknown[] | undefined
@@ -186,9 +186,8 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
           }
           return false
         })
-        await started.successorOf(master, key)
-        await started.settled()
-      },
+        await successor()
+      }),
     },
     {
       kind: 'slot moved',

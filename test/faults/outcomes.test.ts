@@ -24,41 +24,27 @@ interface Stage {
 /** What goes wrong with the next command. Gives what puts it right again, once it was sent. */
 type Fault = (stage: Stage) => Promise<() => Promise<unknown>>
 
+/** What goes one way comes after `ms`, or is lost then. */
+const heldBack =
+  (way: 'requests' | 'replies', ms: number, end: 'comes' | 'lost' = 'comes'): Fault =>
+  async ({ proxy }) => {
+    proxy.pause(way)
+    return async () => {
+      await sleep(ms)
+      if (end === 'lost') proxy.cut()
+      proxy.resume()
+    }
+  }
+
 const faults: Record<string, Fault> = {
   'whose reply is lost, so that it is sent twice': async ({ proxy }) => {
     const lost = proxy.dropReplies(1)
     return () => lost
   },
-  'whose reply is late': async ({ proxy }) => {
-    proxy.pause('replies')
-    return async () => {
-      await sleep(2 * STORE_TIMEOUT)
-      proxy.resume()
-    }
-  },
-  'whose reply is late, and then lost': async ({ proxy }) => {
-    proxy.pause('replies')
-    return async () => {
-      await sleep(2 * STORE_TIMEOUT)
-      proxy.cut()
-      proxy.resume()
-    }
-  },
-  'that is executed when it has been given up': async ({ proxy }) => {
-    proxy.pause('requests')
-    return async () => {
-      await sleep(2 * STORE_TIMEOUT)
-      proxy.resume()
-    }
-  },
-  'that is lost, and is sent again by a new connection': async ({ proxy }) => {
-    proxy.pause('requests')
-    return async () => {
-      await sleep(50)
-      proxy.cut()
-      proxy.resume()
-    }
-  },
+  'whose reply is late': heldBack('replies', 2 * STORE_TIMEOUT),
+  'whose reply is late, and then lost': heldBack('replies', 2 * STORE_TIMEOUT, 'lost'),
+  'that is executed when it has been given up': heldBack('requests', 2 * STORE_TIMEOUT),
+  'that is lost, and is sent again by a new connection': heldBack('requests', 50, 'lost'),
   'before which the connection is reset': async ({ proxy }) => {
     proxy.cut()
     return async () => {}

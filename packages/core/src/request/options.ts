@@ -1,4 +1,3 @@
-import { Member } from '../member.js'
 import { Mutex } from '../mutex.js'
 import { assertOptions, type MutexOptions, mutexOptionNames, shown } from '../options.js'
 import { embeddedStore } from '../stores/memory.js'
@@ -161,14 +160,14 @@ export function mutexOf(options: MutexOptions & WhereOptions): Mutex {
     if (typeof mutex?.acquireLock !== 'function' || typeof mutex.store?.acquire !== 'function') {
       throw new TypeError(`mutex must be a Mutex or RedisMutex, got ${shown(mutex)}`)
     }
-    return new Mutex(mutex.store, { ...defaults, ...mutex.options, ...own }, new Member())
+    return new Mutex(mutex.store, { ...defaults, ...mutex.options, ...own })
   }
   if (redis !== undefined) {
-    return new Mutex(redisStore(redis, { keyPrefix }), { ...defaults, ...own }, new Member())
+    return new Mutex(redisStore(redis, { keyPrefix }), { ...defaults, ...own })
   }
-  if (store !== undefined) return new Mutex(store, { ...defaults, ...own }, new Member())
+  if (store !== undefined) return new Mutex(store, { ...defaults, ...own })
   warnOfEmbedding()
-  return new Mutex(embeddedStore(), { ...defaults, ...own }, new Member())
+  return new Mutex(embeddedStore(), { ...defaults, ...own })
 }
 
 let warned = false

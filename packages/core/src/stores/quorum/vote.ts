@@ -1,5 +1,5 @@
 import type { MutexStoreError } from '../../errors.js'
-import type { Answer } from '../redis/courier.js'
+import type { Answer } from '../redis/trip.js'
 import type { Master, Names, Verb } from './master.js'
 
 type Reply = readonly Answer[]

@@ -9,10 +9,8 @@ export interface RedisClient {
   eval(script: string, keys: number, ...args: string[]): Promise<unknown>
   subscribe(...channels: string[]): Promise<unknown>
   unsubscribe(...channels: string[]): Promise<unknown>
-  // biome-ignore lint/suspicious/noExplicitAny: an event's arguments are whatever the client makes of it
-  on(event: string, listener: (...args: any[]) => void): unknown
-  // biome-ignore lint/suspicious/noExplicitAny: see above
-  off(event: string, listener: (...args: any[]) => void): unknown
+  on(event: string, listener: (...args: unknown[]) => void): unknown
+  off(event: string, listener: (...args: unknown[]) => void): unknown
   duplicate(override?: object): RedisClient
   disconnect(): void
   wait?(replicas: number, timeout: number): Promise<number>

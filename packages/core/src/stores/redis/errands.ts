@@ -1,9 +1,10 @@
 import { now } from '../../clock.js'
 import type { MutexStoreError } from '../../errors.js'
 import type { Bid } from './bid.js'
-import type { Answer, Errand, Freight } from './courier.js'
+import type { Freight } from './courier.js'
 import { fenceOf, type Names } from './names.js'
 import { scripts, type Verb } from './scripts.js'
+import type { Answer, Errand } from './trip.js'
 
 /** What is asked of Redis: the fence is the first key of a call. */
 export const freight: Freight<Verb, Names> = {

@@ -1,9 +1,9 @@
 import { now } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import type { RedisClient } from './client.js'
-import { type Answer, refusal } from './courier.js'
 import { freight } from './errands.js'
 import type { Names } from './names.js'
+import { type Answer, refusal } from './trip.js'
 import { Watch, type Watcher } from './watch.js'
 
 /** How many of a primary's replicas must have what it has granted, before it counts. */

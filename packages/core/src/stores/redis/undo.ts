@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../../clock.js'
 import type { Bid } from './bid.js'
-import { untold } from './courier.js'
+import { untold } from './trip.js'
 
 /** How long those who left are remembered, in ms: a grant may still come for them. */
 const REMEMBERED = 10_000
