@@ -46,7 +46,8 @@ export async function startSentinel({
     const replicas = await Promise.all([1, 2].map(() => start({ args: all, config })))
     const watch = [
       `sentinel monitor ${NAME} 127.0.0.1 ${master.port} ${QUORUM}`,
-      `sentinel down-after-milliseconds ${NAME} 500`,
+      // A busy machine is not to have it replaced unasked: a server is frozen or killed for longer.
+      `sentinel down-after-milliseconds ${NAME} 1500`,
       `sentinel failover-timeout ${NAME} 2000`,
       '',
     ].join('\n')
@@ -145,6 +146,9 @@ class Deployment implements SentinelDeployment {
       const [role, , port] = await roleOf(node)
       if (role === 'slave' && Number(port) === master.port) continue
       await answer(node.port, 'REPLICAOF', '127.0.0.1', master.port)
+      // As a Sentinel does: who took it for a master is to ask for the master anew.
+      for (const type of ['normal', 'pubsub'])
+        await answer(node.port, 'CLIENT', 'KILL', 'TYPE', type)
     }
   }
 
