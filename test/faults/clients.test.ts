@@ -39,6 +39,8 @@ async function life(here: Redis, there: Redis, prefix: string): Promise<void> {
     delay: 12_000,
     expiry: 60_000,
     lease: 2000,
+    // Dozens of clients connect in this moment.
+    storeTimeout: 10_000,
   }
   const ready = (redis: Redis) =>
     redis.status === 'ready' ||
