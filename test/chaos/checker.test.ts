@@ -151,6 +151,23 @@ describe('the checker of the chaos suite', () => {
       later.at(8, '', { e: 'forgot', from: 2, kind: 'data flushed' })
       expect(later.broken).to.deep.equal(['overlap'])
     })
+
+    it('may be of one who was held up, and learns after a loss of data what was given before it', () => {
+      const grant = (story: Story) =>
+        story
+          .ask(600, 'a1')
+          .got(2000, 'a1', 1)
+          .giving(2050, 'a1')
+          .hold('b1', 1600, 1900, 2010, 2)
+          .at(1800, '', { e: 'forgot', from: 1700, kind: 'failover' })
+      for (const e of ['stopped', 'cut off'] as const) {
+        const heldUp = grant(new Story()).at(1995, 'a', { e, from: 1100 })
+        expect(heldUp.check()).to.deep.include({ violations: [], overlapsByLoss: 1 })
+      }
+      expect(grant(new Story()).broken).to.deep.equal(['overlap', 'token'])
+      const before = grant(new Story()).at(900, 'a', { e: 'stopped', from: 100 })
+      expect(before.broken).to.deep.equal(['overlap', 'token'])
+    })
   })
 
   describe('fencing tokens', () => {

@@ -100,8 +100,15 @@ class History {
 
   /** May one of them have been forgotten when the later one began? */
   forgotten(earlier: Hold, later: Hold): boolean {
-    const span = { from: Math.min(earlier.since, later.since), to: later.from }
+    const span = { from: Math.min(this.#given(earlier), this.#given(later)), to: later.from }
     return this.losses.some((loss) => touches(loss, span))
+  }
+
+  /** Since when the store may have given it: one who was held up learns of it within its lease. */
+  #given({ act, since, from }: Hold): number {
+    const late = { from: Math.max(act.from, from - this.terms.lease), to: from }
+    const holdUps = [this.stalls, this.absences].flatMap((spans) => spans.get(act.client) ?? [])
+    return holdUps.some((span) => touches(span, late)) ? Math.min(since, late.from) : since
   }
 }
 

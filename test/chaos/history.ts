@@ -1,4 +1,4 @@
-import { openSync, readFileSync, writeSync } from 'node:fs'
+import { openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { clock } from './clock.js'
 
 /** How long things take, in ms: those of the mutex, and what a busy machine may add. */
@@ -77,4 +77,9 @@ export function readDiary(file: string): Event[] {
     } catch {}
   }
   return events
+}
+
+/** What was noted, by whomever, for a look at it. */
+export function writeDiary(file: string, events: readonly Event[]): void {
+  writeFileSync(file, events.map((event) => `${JSON.stringify(event)}\n`).join(''))
 }

@@ -11,7 +11,7 @@ import { clock } from './clock.js'
 import { clientsOf, storeOf } from './connection.js'
 import type { Deployment, DeploymentName } from './deployment.js'
 import { startDeployment } from './deployments.js'
-import { type Event, readDiary, type Terms } from './history.js'
+import { type Event, readDiary, type Terms, writeDiary } from './history.js'
 import { Random } from './random.js'
 import { Resource } from './resource.js'
 import { World } from './world.js'
@@ -101,12 +101,9 @@ export async function chaos(options: ChaosOptions): Promise<Outcome> {
     await world.leave()
     const problems = [...world.failures, ...(await remains(deployment, prefix, keys, terms))]
     const events = [...readDiary(diary), ...world.events, ...resource.events]
-    return outcome(
-      options,
-      events.sort((a, b) => a.t - b.t),
-      world.faults,
-      problems,
-    )
+    events.sort((a, b) => a.t - b.t)
+    if (options.keep) writeDiary(diary, events)
+    return outcome(options, events, world.faults, problems)
   } finally {
     await deployment.stop()
     await resource.stop()
