@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { startRedis } from '../support/redis.js'
 import { allFrameworks, ask, type Framework, redis, Signal, until, within } from './harness.js'
@@ -46,8 +47,9 @@ async function stopRedisUnder(framework: Framework, blocking: boolean): Promise<
 
     await server.restart()
     let status = 0
-    for (let tries = 0; tries < 1000 && status !== 200; tries++) {
+    for (let tries = 0; tries < 500 && status !== 200; tries++) {
       ;({ status } = await ask(app.url, 'zoe'))
+      if (status !== 200) await sleep(20)
     }
     expect(status).to.equal(200)
     for (const user of users) expect((await ask(app.url, user)).status).to.equal(200)

@@ -31,7 +31,8 @@ export interface MutexOptions {
    */
   lease?: number | undefined
   /**
-   * The longest that one command to the store may take; then `MutexStoreError`.
+   * The longest that one command to the store may take, and for which a broken connection is waited
+   * for; then `MutexStoreError`.
    * @default 1000
    */
   storeTimeout?: number | undefined

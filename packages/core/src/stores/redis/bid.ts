@@ -13,6 +13,8 @@ export class Bid extends Tenure {
   next: Bid | undefined
   /** `granted`: but replicas have yet to confirm it. */
   state: 'asking' | 'granted' | 'held' | 'over' = 'asking'
+  /** Has Redis been asked, ever? */
+  sent = false
   /** Is an ask on its way? */
   asking = false
   /** Is it to be followed by another at once? */

@@ -1,4 +1,5 @@
 import { now } from '../../clock.js'
+import { MutexStoreError } from '../../errors.js'
 import { Fifo } from '../../fifo.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
@@ -141,6 +142,11 @@ export class Courier<Verb extends string, Names> {
     if (trouble) return `: ${trouble.message}`
     if (status === 'connect') return ': Redis is not ready for commands, as while it loads its data'
     return `: the client is in the state '${status}'`
+  }
+
+  /** What to say to one for whom nothing is sent. */
+  outOfReach(): MutexStoreError {
+    return new MutexStoreError(`the store is out of reach${this.#trouble()}`)
   }
 
   /** The connection has broken. */

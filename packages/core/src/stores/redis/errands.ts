@@ -33,14 +33,11 @@ export class Ask implements Errand<Names> {
   constructor(
     readonly store: Outcomes,
     readonly bid: Bid,
+    readonly timeout: number,
   ) {}
 
   get names(): Names {
     return this.bid.names
-  }
-
-  get timeout(): number {
-    return this.bid.wish.policy.storeTimeout
   }
 
   pack(args: string[]): void {

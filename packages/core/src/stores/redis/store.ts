@@ -12,7 +12,7 @@ import { Inbox, type InboxMessages } from './inbox.js'
 import { lockName, type Names, namesOf } from './names.js'
 import { Replicas, type WaitReplicas } from './replicas.js'
 import type { Verb } from './scripts.js'
-import type { Answer } from './trip.js'
+import { type Answer, SOON } from './trip.js'
 import { Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
 
@@ -107,12 +107,19 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       bid.again = true
       return
     }
-    this.#asks(bid)
-    this.#courier.send('acquire', new Ask(this, bid))
+    const patience = this.#watch.patience(bid.wish.policy.storeTimeout)
+    if (patience > 0) {
+      this.#asks(bid)
+      this.#courier.send('acquire', new Ask(this, bid, patience))
+    } else {
+      bid.asking = true
+      void SOON.then(() => this.failed(bid, this.#courier.outOfReach(), now(), SOON))
+    }
   }
 
   /** An ask is about to be sent. */
   #asks(bid: Bid): void {
+    bid.sent = true
     bid.asking = true
     bid.again = false
     bid.told = false
@@ -295,7 +302,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   #regret(bid: Bid, settled?: Promise<void>): void {
     clearTimeout(bid.poll)
     this.#forget(bid)
-    this.#undo.begin(bid, settled)
+    if (bid.sent) this.#undo.begin(bid, settled)
   }
 
   // What the inbox brings

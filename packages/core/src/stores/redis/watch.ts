@@ -1,4 +1,5 @@
 import { errorMonitor } from 'node:events'
+import { now } from '../../clock.js'
 import type { RedisClient } from './client.js'
 
 /** Who is told of a client's connection. */
@@ -24,6 +25,10 @@ export class Watch {
   breaks = 0
   /** What the client met last while it tried to connect; nothing once it is connected. */
   trouble: Error | undefined
+  /** Since when there is no connection. */
+  #lostAt: number | undefined
+  /** Has an attempt to connect failed since? */
+  #down = false
   readonly #client: RedisClient
   readonly #watchers = new Set<Watcher>()
 
@@ -47,7 +52,20 @@ export class Watch {
   }
 
   close(watcher: Watcher): void {
-    if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.#listen('off')
+    if (!this.#watchers.delete(watcher) || this.#watchers.size > 0) return
+    this.#listen('off')
+    this.#ready()
+  }
+
+  /**
+   * What is left of `timeout` for one who asks now, in ms. The time without a connection counts:
+   * whoever comes later need not find out once more that there is none. But where reconnecting has not
+   * even failed, it may be this process that did not run.
+   */
+  patience(timeout: number): number {
+    if (this.#lostAt === undefined || this.#client.status === 'ready') return timeout
+    const left = timeout - (now() - this.#lostAt)
+    return left > 0 || this.#down ? left : timeout
   }
 
   /** Only listens in to errors: one that nobody else hears is still printed by the client. */
@@ -55,7 +73,7 @@ export class Watch {
     const each = this.#client[method].bind(this.#client) as On
     each(errorMonitor, this.#failed)
     each('ready', this.#ready)
-    each('close', this.#broken)
+    each('close', this.#lost)
     each('-node', this.#broken)
     each('+node', this.#added)
     each('end', this.#ended)
@@ -69,6 +87,15 @@ export class Watch {
 
   readonly #ready = (): void => {
     this.trouble = undefined
+    this.#lostAt = undefined
+    this.#down = false
+  }
+
+  /** The connection has broken, or there was none to be had once more. */
+  readonly #lost = (): void => {
+    if (this.#lostAt === undefined) this.#lostAt = now()
+    else this.#down = true
+    this.#broken()
   }
 
   readonly #broken = (): void => {

@@ -1,0 +1,97 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { MutexStoreError, RedisMutex } from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { rejection } from '../conformance/ground.js'
+import { atEnd } from '../support/cleanup.js'
+import { redisClients } from '../support/clients.js'
+import { startProxy } from '../support/proxy.js'
+import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
+import { Wire } from './wire.js'
+
+function busy(ms: number): void {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+}
+
+for (const client of redisClients) {
+  describe(`while Redis is out of reach, through ${client.name}`, () => {
+    let server: RedisServer
+    let redis: Redis
+
+    beforeEach(async () => {
+      server = await startRedis()
+      atEnd(() => server.stop())
+      // Nothing that is sent is given up by the client itself.
+      redis = client.create(server.port, { maxRetriesPerRequest: null })
+    })
+
+    function mutexOn(options: object): RedisMutex {
+      const mutex = new RedisMutex(redis, { blockTime: 15_000, ...options })
+      atEnd(() => mutex.close())
+      return mutex
+    }
+
+    async function refused(mutex: RedisMutex): Promise<string> {
+      const error = await rejection(mutex.acquireLock(freshKey()))
+      expect(error).to.be.instanceOf(MutexStoreError)
+      return (error as Error).message
+    }
+
+    async function uses(mutex: RedisMutex): Promise<void> {
+      await (await mutex.acquireLock(freshKey())).release()
+    }
+
+    it('nothing is asked of it after a storeTimeout, so that nothing piles up', async () => {
+      const mutex = mutexOn({ storeTimeout: 200 })
+      await uses(mutex)
+      await server.kill()
+      let words = ''
+      for (let tries = 0; tries < 1000 && !words.includes('out of reach'); tries++) {
+        words = await refused(mutex)
+      }
+      expect(words).to.match(/the store is out of reach: .*ECONNREFUSED/)
+
+      const wire = new Wire(redis)
+      wire.keep('requests')
+      const all = await Promise.all(Array.from({ length: 100 }, () => refused(mutex)))
+      for (const words of all) expect(words).to.include('out of reach')
+      const tried = await rejection(mutex.tryAcquire(freshKey()))
+      expect(tried).to.be.instanceOf(MutexStoreError)
+      expect(wire.kept).to.equal(0)
+      wire.pass()
+
+      await server.restart()
+      let lock = null
+      for (let tries = 0; tries < 1000 && lock === null; tries++) {
+        lock = await mutex.acquireLock(freshKey()).catch(() => sleep(10, null))
+      }
+      expect(lock, 'served again by itself').to.not.equal(null)
+      await lock?.release()
+    })
+
+    it('who comes late waits only for what is left of a storeTimeout', async () => {
+      const mutex = mutexOn({ storeTimeout: 2000 })
+      await uses(mutex)
+      await server.kill()
+      await sleep(700)
+      const [, within] = /within (\d+) ms/.exec(await refused(mutex)) ?? ['', '0']
+      expect(Number(within)).to.be.below(1400)
+    })
+
+    it('a stall of this process after a break is not taken for that', async () => {
+      const proxy = await startProxy(server.port)
+      redis = client.create(proxy.port)
+      const mutex = mutexOn({ storeTimeout: 1000 })
+      await uses(mutex)
+      const asked = new Promise<void>((resolve, reject) => {
+        redis.once('close', () => {
+          busy(1200)
+          uses(mutex).then(resolve, reject)
+        })
+      })
+      proxy.cut()
+      await asked
+    })
+  })
+}
