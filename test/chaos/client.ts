@@ -144,7 +144,7 @@ async function visit(): Promise<void> {
   // Who forgets to release has it until its expiry.
   if (random.chance(0.0005)) return
   // Who looks after a stall is told of a loss, before any timer has run.
-  if (!signal.aborted) diary.note({ e: 'giving', op })
+  if (!lock.signal.aborted) diary.note({ e: 'giving', op })
   const code = await lock.release().then(() => '', codeOf)
   diary.note({ e: 'gave', op, code })
 }
