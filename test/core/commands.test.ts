@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { MutexExpiredError, RedisMutex, type RedisMutexOptions } from '@redismutex/core'
+import { type Lock, MutexExpiredError, RedisMutex, type RedisMutexOptions } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
+import { namesOf } from '../../packages/core/src/stores/redis/names.js'
 import { scripts } from '../../packages/core/src/stores/redis/scripts.js'
-import { aborted, range, rejection } from '../conformance/ground.js'
+import { aborted, range, rejection, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
@@ -76,6 +77,55 @@ for (const client of redisClients) {
       expect(await tap.names()).to.deep.equal(['evalsha'])
       await Promise.all(locks.map((lock) => lock.release()))
       expect(await tap.names()).to.deep.equal(['evalsha'])
+    })
+
+    /** Each in a callback of its own, all in one turn of the event loop, in which Redis does not answer. */
+    async function inOneTurn(things: readonly (() => void)[]): Promise<void> {
+      server.pause()
+      for (const thing of things) setImmediate(thing)
+      await new Promise((resolve) => setImmediate(resolve))
+      await new Promise((resolve) => setImmediate(resolve))
+      server.resume()
+    }
+
+    it('is one command for the acquisitions of one turn of the event loop after the first, and one for their releases', async () => {
+      const mutex = create({ storeTimeout: 15_000 })
+      const locks: Promise<Lock>[] = []
+      const ask = (n: number) => () => void locks.push(mutex.acquireLock(`${key}:${n}`))
+      await inOneTurn(range(50).map(ask))
+      const held = await Promise.all(locks)
+      expect(await tap.names()).to.deep.equal(['evalsha', 'evalsha'])
+      const releases: Promise<void>[] = []
+      await inOneTurn(held.map((lock) => () => void releases.push(lock.release())))
+      await Promise.all(releases)
+      expect(await tap.names()).to.deep.equal(['evalsha', 'evalsha'])
+    })
+
+    it('is a release at once, in the middle of such a turn, when another process waits', async () => {
+      const mutex = create({ storeTimeout: 15_000 })
+      const elsewhere = () => create({}, client.create(server.port))
+      const holder = await elsewhere().acquireLock(key)
+      const waiter = mutex.acquireLock(key)
+      await tap.told('subscribe')
+      const next = elsewhere().acquireLock(key)
+      await until(async () => (await redis.zcard(namesOf(`mutex:${key}`, '').queue)) === 2)
+      await holder.release()
+      const lock = await waiter
+      // Its renewal has been answered then.
+      await redis.ping()
+      await tap.take()
+      const all: Promise<unknown>[] = []
+      const ask = (n: number) => () => void all.push(mutex.acquireLock(`${key}:${n}`))
+      await inOneTurn([ask(1), ask(2), () => void all.push(lock.release()), ask(3), ask(4)])
+      await (await next).release()
+      await Promise.all(all)
+      const sent = (await tap.take()).map((args) =>
+        args
+          .filter((arg) => arg.startsWith(`mutex:${key}`))
+          .map((arg) => arg.slice(6 + key.length)),
+      )
+      const first = sent.findIndex(([name]) => name === ':1')
+      expect(sent.slice(first, first + 4)).to.deep.equal([[':1'], [''], [':2'], [':3', ':4']])
     })
 
     it('is never more than 128 acquisitions or releases in one command', async () => {

@@ -37,8 +37,10 @@ export interface Freight<Verb extends string, Names> {
 
 /**
  * Takes errands to Redis: those of one moment together, one script call for each verb, each with a
- * deadline of its own. On a Cluster each goes alone, since their slots differ; a client that is none
- * may lead to one, which shows in its first refusal.
+ * deadline of its own. While an answer is awaited, that moment is the rest of the turn of the event
+ * loop, for all who may wait so long: there is much to do then, and what costs most is each write to
+ * a socket. On a Cluster each goes alone, since their slots differ; a client that is none may lead to
+ * one, which shows in its first refusal.
  */
 export class Courier<Verb extends string, Names> {
   readonly #client: RedisClient
@@ -47,7 +49,7 @@ export class Courier<Verb extends string, Names> {
   readonly #verbs: readonly Verb[]
   #inSlots: boolean
   readonly #bags = {} as Record<Verb, Errand<Names>[]>
-  #leaving = false
+  #leaving: 'now' | 'after this turn' | undefined
   /** Those on their way, and those that were given up but may still land. */
   readonly #trips = new Fifo<Trip<Names>>()
   #idle: (() => void)[] = []
@@ -66,13 +68,16 @@ export class Courier<Verb extends string, Names> {
 
   send(verb: Verb, errand: Errand<Names>): void {
     this.#bags[verb].push(errand)
-    if (this.#leaving) return
-    this.#leaving = true
-    void SOON.then(this.#leave)
+    const gathers = errand.mayWait && !this.#inSlots && this.#trips.size > 0
+    const when = gathers ? 'after this turn' : 'now'
+    if (this.#leaving === 'now' || this.#leaving === when) return
+    this.#leaving = when
+    if (when === 'now') void SOON.then(this.#leave)
+    else setImmediate(this.#leave)
   }
 
   readonly #leave = (): void => {
-    this.#leaving = false
+    this.#leaving = undefined
     for (const verb of this.#verbs) {
       const bag = this.#bags[verb]
       if (bag.length === 0) continue
@@ -168,7 +173,7 @@ export class Courier<Verb extends string, Names> {
     while (this.#leaving || this.#trips.size > 0) {
       await new Promise<void>((resolve) => {
         if (this.#trips.size > 0) this.#idle.push(resolve)
-        else queueMicrotask(resolve)
+        else setImmediate(resolve)
       })
     }
   }

@@ -28,6 +28,7 @@ export interface Outcomes {
 
 /** Asks for the lock of a bid. */
 export class Ask implements Errand<Names> {
+  readonly mayWait = true
   readonly #asked = now()
 
   constructor(
@@ -75,6 +76,11 @@ export class Return implements Errand<Names> {
 
   get timeout(): number {
     return this.bid.wish.policy.storeTimeout
+  }
+
+  /** Not if others wait for the lock. */
+  get mayWait(): boolean {
+    return !this.bid.contended && !this.heir
   }
 
   pack(args: string[]): void {

@@ -29,6 +29,8 @@ export interface Errand<Names> {
   readonly names: Names
   /** How long an answer may take, in ms. */
   readonly timeout: number
+  /** May it wait for others to come along that are sent later in this turn of the event loop? */
+  readonly mayWait?: boolean
   /** Adds its arguments. */
   pack(args: string[]): void
   answered(answer: Answer): void
