@@ -143,4 +143,13 @@ describe("the benchmark's report", () => {
       expect(text).to.include(part)
     }
   })
+
+  it('says of goals that are missed, and of no others, what keeps from them', () => {
+    const cost: Cost = { locks: 50_000, cpu: 10, commands: 2, received: 200, sent: 50 }
+    const costs = { free: cost, handedOver: cost }
+    const reach: Reach = { single: costs, cluster: costs, fanout: { send: 2, receive: 4 } }
+    const missed = 'What keeps from those that are missed'
+    expect(page([held5ms()], reach, facts)).to.match(/- `4x4-waiters-5-ms`: The holds are timers/)
+    expect(page([own64()], reach, facts)).not.to.include(missed)
+  })
 })

@@ -1,5 +1,7 @@
 import { asyncMutex } from './async-mutex.js'
+import { barePush } from './bare-push.js'
 import type { Contestant } from './contestant.js'
+import { fencedFloor } from './fenced-floor.js'
 import { floor } from './floor.js'
 import { redisSemaphore } from './redis-semaphore.js'
 import { redismutex, redismutexInMemory, redismutexOnCluster } from './redismutex.js'
@@ -12,6 +14,8 @@ import { withoutLock } from './without-lock.js'
 export const contestants: readonly Contestant[] = [
   redismutex,
   floor,
+  fencedFloor,
+  barePush,
   redisSemaphore,
   redlock,
   redlockPolling,

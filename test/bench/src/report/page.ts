@@ -1,4 +1,4 @@
-import { judge } from '../goals.js'
+import { type Judgement, judge } from '../goals.js'
 import type { Reach } from '../reach/measure.js'
 import { reachSection } from '../reach/section.js'
 import type { Outcome } from '../results.js'
@@ -15,6 +15,7 @@ export interface Facts {
 
 /** What is said of a run in the documentation. */
 export function page(outcomes: readonly Outcome[], reach: Reach, facts: Facts): string {
+  const judgements = judge(outcomes)
   return `# Performance
 
 \`${facts.command}\` has measured all of this in one run and written this page, on ${facts.date}:
@@ -39,14 +40,28 @@ ${facts.environment.map((line) => `- ${line}`).join('\n')}
 
 ## Goals
 
-${markdownTable(goalsTable(judge(outcomes)))}
+${markdownTable(goalsTable(judgements))}
 
-${outcomes.map(section).join('\n')}
+${missed(judgements)}${outcomes.map(section).join('\n')}
 ## The contestants
 
 ${contestantsOf(outcomes)}
 
 ${reachSection(reach)}`
+}
+
+/** Why those are missed that are. */
+function missed(judgements: readonly Judgement[]): string {
+  const scenarios = new Map<string, string[]>()
+  for (const { goal, met } of judgements) {
+    if (met || goal.why === undefined) continue
+    const names = scenarios.get(goal.why) ?? []
+    scenarios.set(goal.why, names)
+    if (!names.includes(`\`${goal.scenario}\``)) names.push(`\`${goal.scenario}\``)
+  }
+  if (scenarios.size === 0) return ''
+  const lines = [...scenarios].map(([why, names]) => `- ${names.join(', ')}: ${why}`)
+  return `What keeps from those that are missed, and what would change that:\n\n${lines.join('\n')}\n\n`
 }
 
 function section(outcome: Outcome): string {

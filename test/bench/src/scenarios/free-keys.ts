@@ -1,3 +1,4 @@
+import { fencedFloor } from '../contestants/fenced-floor.js'
 import { uncontended } from '../contestants/index.js'
 import { loopsScenario } from './loops.js'
 import type { Scenario } from './scenario.js'
@@ -11,7 +12,7 @@ function freeKeys(name: string, title: string, loops: number): Scenario {
       loops === 1
         ? 'One loop in one process takes and gives back a lock that nobody else wants.'
         : `${loops} loops in one process, each with a key of its own.`,
-    contestants: uncontended,
+    contestants: loops === 1 ? [...uncontended, fencedFloor] : uncontended,
     metrics:
       loops === 1
         ? ['p50', 'p99', 'longest', 'locks', 'commands', 'clientCpu', 'redisCpu']

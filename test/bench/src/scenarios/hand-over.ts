@@ -1,3 +1,4 @@
+import { barePush } from '../contestants/bare-push.js'
 import type { Contestant } from '../contestants/contestant.js'
 import { contended } from '../contestants/index.js'
 import type { Figures } from '../metrics.js'
@@ -15,7 +16,7 @@ export const handOver: Scenario = {
     'One process holds a lock that another one waits for, and gives it back; then the other way ' +
     'round. From just before the release in one to the first line of code in the other, on a clock ' +
     'that both share; beside it a PING and its answer, sent as rarely.',
-  contestants: contended,
+  contestants: [...contended, barePush],
   metrics: ['handOver50', 'handOverPings', 'handOver99', 'ping50'],
   measure,
 }
