@@ -55,18 +55,31 @@ function create(connection: Connection): (Redis | Cluster)[] {
     }
     case 'cluster': {
       const { nodes, seen } = connection
-      return [
-        new Cluster(nodes.map(local), {
-          natMap: natMap(seen),
-          clusterRetryStrategy: () => 50,
-          retryDelayOnFailover: 200,
-          slotsRefreshTimeout: 1000,
-          redisOptions: { connectTimeout: 1000 },
-        }),
-      ]
+      const cluster = new Cluster(nodes.map(local), {
+        natMap: natMap(seen),
+        clusterRetryStrategy: () => 50,
+        retryDelayOnFailover: 200,
+        slotsRefreshTimeout: 1000,
+        redisOptions: { connectTimeout: 1000 },
+      })
+      cluster.on('+node', heedAsking)
+      return [cluster]
     }
     case 'quorum':
       return connection.ports.map((port) => new Redis({ ...local(port), ...patient }))
+  }
+}
+
+/**
+ * ioredis 6.0 does not look at what becomes of the ASKING that it sends before a command to a slot that
+ * moves: if the connection breaks then, the rejection ends the process.
+ */
+function heedAsking(node: Redis): void {
+  const { asking } = node
+  node.asking = () => {
+    const asked = asking.call(node)
+    asked.catch(() => {})
+    return asked
   }
 }
 

@@ -40,6 +40,8 @@ export class World {
   readonly #random: Random
   readonly #seats: Seat[] = []
   readonly #going = new Set<Promise<void>>()
+  /** The processes that are to end. */
+  readonly #leaving = new WeakSet<FixtureProcess>()
   readonly #beat: NodeJS.Timeout
   readonly #watch: Promise<void> | undefined
   #isServerBusy = false
@@ -82,7 +84,13 @@ export class World {
       seed: Math.floor(this.#random.next() * 2 ** 32),
       connection: this.#deployment.connection(ways.seen),
     }
-    return forkFixture(new URL('./client.ts', import.meta.url), [JSON.stringify(task)])
+    const process = forkFixture(new URL('./client.ts', import.meta.url), [JSON.stringify(task)])
+    void process.exited.then((exit) => {
+      if (this.#isOver || this.#leaving.has(process)) return
+      this.#note({ e: 'killed', client: name, t: clock() })
+      this.failures.push(`${name} ended by itself with ${exit}`)
+    })
+    return process
   }
 
   async #compareClocks(process: FixtureProcess): Promise<void> {
@@ -218,6 +226,7 @@ export class World {
 
   async #replace(seat: Seat, pause: number): Promise<void> {
     const { name: client } = seat
+    this.#leaving.add(seat.process)
     seat.process.kill('SIGKILL')
     this.#note({ e: 'killed', client, t: clock() })
     await seat.process.exited

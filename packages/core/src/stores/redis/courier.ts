@@ -94,7 +94,8 @@ export class Courier<Verb extends string, Names> {
     const { trouble } = this.#watch
     if (isUnwelcome(trouble) && this.#client.status !== 'ready') {
       // It would be kept for the next attempt to connect, which may be seconds away.
-      trip.fail(trouble)
+      // In the next turn: who tries again without a pause would let nothing else happen.
+      setImmediate(() => trip.fail(trouble))
       return
     }
     this.#trips.push(trip)

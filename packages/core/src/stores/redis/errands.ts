@@ -6,6 +6,9 @@ import { fenceOf, type Names } from './names.js'
 import { scripts, type Verb } from './scripts.js'
 import type { Answer, Errand } from './trip.js'
 
+/** What hardly any turn of an event loop takes, in ms. */
+const LONG_TURN = 1000
+
 /** What is asked of Redis: the fence is the first key of a call. */
 export const freight: Freight<Verb, Names> = {
   scripts,
@@ -78,9 +81,9 @@ export class Return implements Errand<Names> {
     return this.bid.wish.policy.storeTimeout
   }
 
-  /** Not if others wait for the lock. */
+  /** Not if others wait for the lock, or its lease could end meanwhile. */
   get mayWait(): boolean {
-    return !this.bid.contended && !this.heir
+    return !this.bid.contended && !this.heir && this.bid.deadline - this.#sent > LONG_TURN
   }
 
   pack(args: string[]): void {

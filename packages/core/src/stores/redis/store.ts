@@ -16,6 +16,9 @@ import { type Answer, SOON } from './trip.js'
 import { Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
 
+/** How long one who is refused because Redis is out of reach waits for that, in ms. */
+const PAUSE = 10
+
 /** The locks with one prefix, as this process sees and wants them. */
 export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   readonly #client: RedisClient
@@ -33,6 +36,8 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     hopeless: () => !this.#open || this.#client.status === 'end',
   })
   #open = false
+  /** Did the inbox come to life when nobody could be asked for? */
+  #unasked = false
 
   constructor(client: RedisClient, prefix: string, replicas: WaitReplicas | undefined) {
     this.#client = client
@@ -69,6 +74,10 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   broken(): void {
     this.#courier.broken()
+  }
+
+  restored(): void {
+    if (this.#unasked) this.live()
   }
 
   ended(): void {
@@ -112,9 +121,15 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       this.#asks(bid)
       this.#courier.send('acquire', new Ask(this, bid, patience))
     } else {
-      bid.asking = true
-      void SOON.then(() => this.failed(bid, this.#courier.outOfReach(), now(), SOON))
+      // Not at once: who tries again without a pause would keep the client from ever reconnecting.
+      bid.poll = setTimeout(() => this.#outOfReach(bid), PAUSE)
     }
+  }
+
+  /** It may be connected again by now. */
+  #outOfReach(bid: Bid): void {
+    if (this.#watch.patience(bid.wish.policy.storeTimeout) > 0) this.#ask(bid)
+    else this.failed(bid, this.#courier.outOfReach(), now(), SOON)
   }
 
   /** An ask is about to be sent. */
@@ -332,6 +347,9 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   live(): void {
+    // The inbox may be connected again before the connection to ask on.
+    this.#unasked = this.#watch.lost
+    if (this.#unasked) return
     for (const bid of this.#bids) if (bid.state === 'asking') this.#ask(bid)
   }
 }

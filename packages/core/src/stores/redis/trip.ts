@@ -133,7 +133,7 @@ export class Trip<Names> implements Link<Trip<Names>> {
       this.#errands[index] = undefined
       errand.failed(
         new MutexStoreError(
-          `the store did not answer within ${Math.round(errand.timeout)} ms${why}`,
+          `the store did not answer within ${Math.ceil(errand.timeout)} ms${why}`,
         ),
         this.#settled,
       )

@@ -6,6 +6,8 @@ import type { RedisClient } from './client.js'
 export interface Watcher {
   /** It has broken. */
   broken(): void
+  /** There is one again. */
+  restored?(): void
   /** The client is closed. */
   ended(): void
 }
@@ -17,6 +19,9 @@ interface Nodes {
   nodes?(): readonly Pick<RedisClient, 'on' | 'off'>[]
 }
 
+/** How long it takes to tell those who asked, in ms: after a second they are to know, not to be told. */
+const TELLING = 25
+
 const watches = new WeakMap<RedisClient, Watch>()
 
 /** Watches a client's connection for all stores on it: with one listener for each event. */
@@ -27,8 +32,8 @@ export class Watch {
   trouble: Error | undefined
   /** Since when there is no connection. */
   #lostAt: number | undefined
-  /** Has an attempt to connect failed since? */
-  #down = false
+  /** When an attempt to connect has failed last since. */
+  #failedAt = 0
   readonly #client: RedisClient
   readonly #watchers = new Set<Watcher>()
 
@@ -54,18 +59,22 @@ export class Watch {
   close(watcher: Watcher): void {
     if (!this.#watchers.delete(watcher) || this.#watchers.size > 0) return
     this.#listen('off')
-    this.#ready()
+    this.#forget()
+  }
+
+  /** Was there a connection, and is there none? */
+  get lost(): boolean {
+    return this.#lostAt !== undefined && this.#client.status !== 'ready'
   }
 
   /**
-   * What is left of `timeout` for one who asks now, in ms. The time without a connection counts:
-   * whoever comes later need not find out once more that there is none. But where reconnecting has not
-   * even failed, it may be this process that did not run.
+   * What is left of `timeout` for one who asks now, in ms: whoever comes later need not find out once
+   * more that there is no connection. Only the time for which that is known counts: else it may be
+   * this process that did not run.
    */
   patience(timeout: number): number {
     if (this.#lostAt === undefined || this.#client.status === 'ready') return timeout
-    const left = timeout - (now() - this.#lostAt)
-    return left > 0 || this.#down ? left : timeout
+    return timeout - TELLING - (this.#failedAt - this.#lostAt)
   }
 
   /** Only listens in to errors: one that nobody else hears is still printed by the client. */
@@ -83,18 +92,24 @@ export class Watch {
 
   readonly #failed = (error: unknown): void => {
     if (error instanceof Error) this.trouble = error
+    // A client that finds no Sentinel tells nothing but that.
+    if (this.#lostAt !== undefined) this.#failedAt = now()
   }
 
   readonly #ready = (): void => {
+    this.#forget()
+    for (const watcher of this.#watchers) watcher.restored?.()
+  }
+
+  #forget(): void {
     this.trouble = undefined
     this.#lostAt = undefined
-    this.#down = false
   }
 
   /** The connection has broken, or there was none to be had once more. */
   readonly #lost = (): void => {
-    if (this.#lostAt === undefined) this.#lostAt = now()
-    else this.#down = true
+    this.#failedAt = now()
+    this.#lostAt ??= this.#failedAt
     this.#broken()
   }
 
@@ -109,6 +124,8 @@ export class Watch {
   }
 
   readonly #ended = (): void => {
+    // Whoever connects it again begins anew.
+    this.#lostAt = undefined
     for (const watcher of this.#watchers) watcher.ended()
   }
 }
