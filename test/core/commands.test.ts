@@ -128,6 +128,25 @@ for (const client of redisClients) {
       expect(sent.slice(first, first + 4)).to.deep.equal([[':1'], [''], [':2'], [':3', ':4']])
     })
 
+    it('is a release at once when its lease may end in a long turn', async () => {
+      const mutex = create({ storeTimeout: 15_000, blockTime: 15_000 })
+      const lock = await create({ blockTime: 900, expiry: 1000 }).acquireLock(key)
+      await tap.take()
+      const all: Promise<unknown>[] = []
+      const ask = (n: number) => () => void all.push(mutex.acquireLock(`${key}:${n}`))
+      await inOneTurn([ask(1), ask(2), () => void all.push(lock.release().catch(() => {})), ask(3)])
+      await Promise.all(all)
+      const sent = (await tap.take()).map((args) =>
+        args.filter((arg) => arg.startsWith(`mutex:${key}`)),
+      )
+      expect(sent.map((names) => names.map((name) => name.slice(6 + key.length)))).to.deep.equal([
+        [':1'],
+        [''],
+        [':2'],
+        [':3'],
+      ])
+    })
+
     it('is never more than 128 acquisitions or releases in one command', async () => {
       const mutex = create()
       const locksIn = (args: string[]) =>
