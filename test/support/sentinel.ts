@@ -135,8 +135,15 @@ class Deployment implements SentinelDeployment {
         }
         return true
       },
-      30_000,
-    )
+      90_000,
+    ).catch(async (error: Error) => {
+      const words = this.sentinels.map(({ port }) =>
+        answer(port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME),
+      )
+      const roles = this.nodes.map(async (node) => [node.port, ...(await roleOf(node)).slice(0, 4)])
+      const all = [...(await Promise.all(words)), ...(await Promise.all(roles))]
+      throw new Error(`${error.message}, but ${all.map(String).join('; ')}`)
+    })
   }
 
   /** Those that follow nobody, or somebody else, follow this one: but for who loads its data still. */
