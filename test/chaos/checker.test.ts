@@ -192,6 +192,14 @@ describe('the checker of the chaos suite', () => {
       expect(story.broken).to.deep.equal(['token'])
     })
 
+    it('stay low over a loss of data for what is passed on inside a process', () => {
+      const lost = () => new Story().at(30, '', { e: 'forgot', from: 20, kind: 'failover' })
+      const split = (token: number) =>
+        lost().hold('a1', 0, 10, 35, 7).hold('b1', 15, 24, 26, 9).hold('a2', 28, 36, 40, token)
+      expect(split(8).broken).to.deep.equal([])
+      expect(split(6).broken).to.deep.equal(['token'])
+    })
+
     it('may cross when two got the lock from different masters', () => {
       story.at(30, '', { e: 'forgot', from: 20, kind: 'failover' })
       story.hold('a1', 0, 24, 25, 7).hold('b1', 5, 27, 50, 6)

@@ -143,17 +143,24 @@ function exclusion(
 function tokens(history: History, holds: readonly Hold[], violations: Violation[]): void {
   /** The holds so far with a higher token than all before them. */
   const peaks: Hold[] = []
+  /** By client, the last token and when what it is one of was asked for. */
+  const tenures = new Map<string, { token: bigint; asked: number }>()
   for (const hold of holds) {
     if (hold.token === null) continue
+    const { client, from } = hold.act
+    // What is passed on inside a process is what it got once, under the next token each time.
+    const tenure = tenures.get(client)
+    const asked = tenure && hold.token === tenure.token + 1n ? tenure.asked : from
+    tenures.set(client, { token: hold.token, asked })
     const last = peaks.at(-1)
     if (!last || hold.token > (last.token ?? 0n)) {
       peaks.push(hold)
       continue
     }
-    // After a loss of data two may hold at once, and see their grants in any order. But whoever has
-    // asked after another one's grant has a higher token, whatever was lost.
+    // After a loss of data two may hold at once, and see their grants in any order. But what was asked
+    // for after another one's grant has a higher token, whatever was lost.
     const before = history.forgotten(last, hold)
-      ? peaks.findLast((peak) => peak.from < hold.act.from)
+      ? peaks.findLast((peak) => peak.from < asked)
       : last
     if (!before || hold.token > (before.token ?? 0n)) continue
     violations.push({
