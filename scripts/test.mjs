@@ -36,6 +36,8 @@ async function runEverything() {
     runMocha('inherit', ...apart.flat().map((name) => `--ignore=test/${name}/**`)),
     ...apart.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),
   ])
+  // Those that failed last, so that they are found at the end of a long log.
+  runs.sort((a, b) => Math.abs(a.code) - Math.abs(b.code))
   const total = { passed: 0, failed: 0, skipped: 0 }
   for (const { output, code, summary } of runs) {
     process.stdout.write(output)

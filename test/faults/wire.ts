@@ -6,6 +6,8 @@ type Call = (...args: Parameters<Redis['evalsha']>) => Promise<unknown>
 export class Wire {
   readonly #kept: (() => void)[] = []
   #keep: 'requests' | 'replies' | undefined
+  /** How many have had their reply. */
+  answered = 0
 
   constructor(redis: Redis) {
     const send = redis.evalsha.bind(redis) as Call
@@ -13,6 +15,7 @@ export class Wire {
       if (this.#keep === 'requests') await this.#wait()
       const reply = await send(...args)
       if (this.#keep === 'replies') await this.#wait()
+      this.answered++
       return reply
     }
     Object.assign(redis, { evalsha: call })

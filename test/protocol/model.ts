@@ -97,8 +97,13 @@ export class Model {
     return true
   }
 
-  /** Those who have waited longer come first; of two who have waited as long, who asked first. */
+  /**
+   * Those who have waited longer come first; of two who have waited as long, who asked first. Who asks
+   * again does not become younger.
+   */
   #enter(owner: number, waited: number): void {
+    const known = this.#queue.find((other) => other.owner === owner)
+    if (known && known.waited >= waited) return
     this.#leave(owner)
     const younger = this.#queue.findIndex((other) => other.waited < waited)
     this.#queue.splice(younger < 0 ? this.#queue.length : younger, 0, { owner, waited })

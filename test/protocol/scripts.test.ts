@@ -106,6 +106,15 @@ for (const client of redisClients) {
         expect(await mutex.queued()).to.deep.equal([young, old])
       })
 
+      it('does not make a waiter younger whose ask comes again late', async () => {
+        await mutex.acquire(alice.owner())
+        const [first, second] = [alice.owner(), bob.owner()]
+        await mutex.acquire(first, { waited: 0 })
+        await mutex.acquire(second, { waited: 0 })
+        await mutex.acquire(first, { waited: 0 })
+        expect(await mutex.queued()).to.deep.equal([first, second])
+      })
+
       it('gives a lock whose holder vanished to the head of the queue, and not to who asks', async () => {
         await mutex.acquire(alice.owner())
         const [first, second] = [alice.owner(), bob.owner()]

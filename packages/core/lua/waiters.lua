@@ -14,9 +14,13 @@ local function tell(owner, message)
   end
 end
 
+-- A waiter began to wait once. Whatever time an ask spends on its way makes that look later than it
+-- was, so that of several asks the earliest is right; those that are late must not cost a place.
 local function enter(queue, owner, terms)
   local stay, waited, keep = match(terms, '^(%d+|%d+)|(%d+)|(%d+)$')
-  call('ZADD', queue, now() - waited, owner .. '|' .. stay)
+  local entry, since = owner .. '|' .. stay, now() - waited
+  local known = tonumber(call('ZSCORE', queue, entry))
+  if not known or since < known then call('ZADD', queue, since, entry) end
   if call('PTTL', queue) < tonumber(keep) then call('PEXPIRE', queue, keep) end
 end
 
