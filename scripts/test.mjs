@@ -37,7 +37,7 @@ async function runEverything() {
     ...apart.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),
   ])
   // Those that failed last, so that they are found at the end of a long log.
-  runs.sort((a, b) => Math.abs(a.code) - Math.abs(b.code))
+  runs.sort((a, b) => Number(a.code !== 0) - Number(b.code !== 0))
   const total = { passed: 0, failed: 0, skipped: 0 }
   for (const { output, code, summary } of runs) {
     process.stdout.write(output)
