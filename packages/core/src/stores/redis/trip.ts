@@ -17,6 +17,12 @@ const isGivenUp = (error: unknown): boolean =>
 /** Never resolves: of a command that may land at any time, and nobody tells when it can't any more. */
 export const untold: Promise<void> = new Promise(() => {})
 
+/** How much of its time a call gets: the rest is for telling those who asked, so that they know by then. */
+const SHARE = 0.975
+
+const dueOf = (began: number, { timeout }: { readonly timeout: number }): number =>
+  began + timeout * SHARE
+
 /** What a script gives for one item. */
 export type Answer = number | string | readonly Answer[]
 
@@ -27,7 +33,7 @@ const makesSense = (answer: Answer | null | undefined): answer is Answer =>
 /** One item of a call. Exactly one of `answered` and `failed` is called, once. */
 export interface Errand<Names> {
   readonly names: Names
-  /** How long an answer may take, in ms. */
+  /** When to know what came of it, in ms from now. */
   readonly timeout: number
   /** May it wait for others to come along that are sent later in this turn of the event loop? */
   readonly mayWait?: boolean
@@ -53,7 +59,7 @@ export class Trip<Names> implements Link<Trip<Names>> {
 
   constructor(errands: Errand<Names>[]) {
     this.#errands = errands
-    for (const errand of errands) this.due = Math.min(this.due, this.#began + errand.timeout)
+    for (const errand of errands) this.due = Math.min(this.due, dueOf(this.#began, errand))
   }
 
   /** @param over called when the client has done with the call, before anybody else hears of it */
@@ -125,7 +131,7 @@ export class Trip<Names> implements Link<Trip<Names>> {
     })
     for (const [index, errand] of this.#errands.entries()) {
       if (!errand) continue
-      const due = this.#began + errand.timeout
+      const due = dueOf(this.#began, errand)
       if (at < due) {
         this.due = Math.min(this.due, due)
         continue

@@ -19,9 +19,6 @@ interface Nodes {
   nodes?(): readonly Pick<RedisClient, 'on' | 'off'>[]
 }
 
-/** How long it takes to tell those who asked, in ms: after a second they are to know, not to be told. */
-const TELLING = 25
-
 const watches = new WeakMap<RedisClient, Watch>()
 
 /** Watches a client's connection for all stores on it: with one listener for each event. */
@@ -74,7 +71,7 @@ export class Watch {
    */
   patience(timeout: number): number {
     if (this.#lostAt === undefined || this.#client.status === 'ready') return timeout
-    return timeout - TELLING - (this.#failedAt - this.#lostAt)
+    return timeout - (this.#failedAt - this.#lostAt)
   }
 
   /** Only listens in to errors: one that nobody else hears is still printed by the client. */
