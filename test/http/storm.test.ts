@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { Core } from '../../packages/core/src/core.js'
 import {
@@ -128,6 +129,15 @@ function leftovers(app: RunningApp, client: ReturnType<typeof redis> | undefined
   }
 }
 
+async function noConnections({ server }: RunningApp): Promise<void> {
+  const connections = promisify(server.getConnections.bind(server))
+  const deadline = performance.now() + PATIENCE
+  while ((await connections()) > 0) {
+    if (performance.now() > deadline) throw new Error('the server keeps connections')
+    await sleep(2)
+  }
+}
+
 /** The keys of Redis that hold or queue: all that begin so, but for fences, which expire. */
 async function keysOf(client: ReturnType<typeof redis>, keyPrefix: string): Promise<string[]> {
   const keys = await client.keys(`*${keyPrefix}*`)
@@ -230,6 +240,13 @@ for (const { name, setup } of stores) {
             for (let next = visits.pop(); next; next = visits.pop()) await visit(next)
           }),
         )
+        // The server takes connections in the order in which they came: by now it has them all. When the
+        // last is closed no request can come any more, not even one whose client has left long ago.
+        const last = await WireClient.connect(app.port)
+        last.write(request('nobody', 'GET /'))
+        expect((await last.answer()).status).to.equal(200)
+        last.leave()
+        await noConnections(app)
         const idle = () => app.mutex.stats().held === 0 && app.mutex.stats().waiting === 0
         await until(idle, 'the end of the storm')
         await until(() => inside.size === 0, 'the last handler')
@@ -241,8 +258,7 @@ for (const { name, setup } of stores) {
         const { redis: client, keyPrefix } = options
         if (client && keyPrefix) {
           const deadline = performance.now() + PATIENCE
-          // The last release is on its way when nothing is held any more; and a request whose client has
-          // left may still come, to get a lock and give it back at once.
+          // The last release is on its way when nothing is held any more.
           let left = await keysOf(client, keyPrefix)
           while (performance.now() < deadline && left.length > 0) {
             await sleep(2)

@@ -11,6 +11,13 @@ import { freshKey, type RedisOptions, type RedisServer, startRedis } from '../su
 /** Long enough to see who waits for them. */
 const SLOW = { storeTimeout: 14_000, blockTime: 15_000, expiry: 60_000, lease: 20_000 }
 const SECRET = 'open-sesame'
+/** Long enough loading 1200 keys to be asked meanwhile. */
+const SLOW_TO_LOAD = {
+  args: [
+    ...['--enable-debug-command', 'yes', '--key-load-delay', '2000'],
+    ...['--loading-process-events-interval-bytes', '1024'],
+  ],
+}
 
 for (const client of redisClients) {
   describe(`a server that refuses, through ${client.name}`, () => {
@@ -175,12 +182,7 @@ for (const client of redisClients) {
     })
 
     it('is named: loading', async () => {
-      const { port } = await start({
-        args: [
-          ...['--enable-debug-command', 'yes', '--key-load-delay', '2000'],
-          ...['--loading-process-events-interval-bytes', '1024'],
-        ],
-      })
+      const { port } = await start(SLOW_TO_LOAD)
       const redis = client.create(port)
       const admin = client.create(port)
       await Promise.all([redis.ping(), admin.call('DEBUG', 'POPULATE', '1200')])
@@ -195,12 +197,7 @@ for (const client of redisClients) {
     })
 
     it('is told from one that does not answer: a client that is kept from being ready', async () => {
-      const { port } = await start({
-        args: [
-          ...['--enable-debug-command', 'yes', '--key-load-delay', '2000'],
-          ...['--loading-process-events-interval-bytes', '1024'],
-        ],
-      })
+      const { port } = await start(SLOW_TO_LOAD)
       const admin = client.create(port)
       await admin.call('DEBUG', 'POPULATE', '1200')
       const loading = admin.call('DEBUG', 'RELOAD').catch(() => {})
