@@ -38,6 +38,22 @@ describe('embeddedStore', () => {
 })
 
 describe('a mutex', () => {
+  it('has one timer for all who wait for a key, and none when nobody does', async () => {
+    const mutex = new Mutex(memoryStore(), { blockTime: 60_000 })
+    atEnd(() => mutex.close())
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const lock = await mutex.acquireLock('key')
+    const before = timers()
+    const abort = new AbortController()
+    const { signal } = abort
+    const waiters = range(50).map(() => mutex.acquireLock('key', { signal }))
+    expect(timers()).to.equal(before + 1)
+    abort.abort()
+    await Promise.allSettled(waiters)
+    expect(timers()).to.equal(before)
+    await lock.release()
+  })
+
   it('remembers no key that nobody holds or waits for', async () => {
     const store = memoryStore()
     const mutex = new Mutex(store, { blockTime: 20 })

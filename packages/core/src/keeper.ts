@@ -8,7 +8,7 @@ export interface Leased extends Link<Leased> {
   kept: boolean
   readonly held: Tenure | undefined
   /** The hold's or the lease's time is over. */
-  end(): void
+  end(at: number): void
   /** The store says that it is not ours any more. */
   lose(tenure: Tenure): void
 }
@@ -27,13 +27,12 @@ export class Keeper {
 
   constructor(readonly store: Store) {}
 
-  /** `leased.held` is new, or its terms are. */
-  keep(leased: Leased): void {
+  /** `leased.held` is new, or its terms are; `at` is now. */
+  keep(leased: Leased, at: number): void {
     if (!leased.kept) this.#held.push(leased)
     leased.kept = true
     const { held } = leased
     if (!held) return
-    const at = now()
     plan(held)
     if (at >= held.renewAt) this.#renew(leased, held, at)
     this.#expect(due(held))
@@ -63,7 +62,7 @@ export class Keeper {
       const { held } = leased
       if (!held || !leased.kept) continue
       if (at >= endOf(held)) {
-        leased.end()
+        leased.end(now())
         continue
       }
       // Those that are due soon go along, so that a round over many takes few commands.

@@ -8,11 +8,11 @@ import {
   MutexQueueFullError,
   MutexStoreError,
 } from './errors.js'
-import { Fifo } from './fifo.js'
 import type { Keeper, Leased } from './keeper.js'
 import { type Pace, SLICE } from './pace.js'
 import type { Place, Steward } from './place.js'
 import { type Asker, endOf, lasts, type Store, type Tenure } from './stores/store.js'
+import { Waiting } from './waiting.js'
 
 /** How long the store's word that nobody else waits is good for, if others would not be heard of. */
 const WORD = 50
@@ -39,7 +39,7 @@ export interface Surroundings {
  * in the same command that asks for the next.
  */
 export class Line implements Asker, Leased, Steward {
-  readonly #waiting = new Fifo<Place>()
+  readonly #waiting = new Waiting()
   /** Asked of the store for the first in line; ends when that one leaves. */
   #asked: Tenure | undefined
   /** Has the store told those who wait now that they have to? */
@@ -85,7 +85,7 @@ export class Line implements Asker, Leased, Steward {
     if (place.state !== 'new') return
     place.wait()
     // The first is timed by the store until that tells it to wait: most need no timer of their own.
-    if (taken || place.want.blockTime < policy.storeTimeout) place.time()
+    if (taken || place.want.blockTime < policy.storeTimeout) this.#waiting.time(place)
   }
 
   /** A waiting place gives up. */
@@ -150,7 +150,8 @@ export class Line implements Asker, Leased, Steward {
 
   queued(_tenure: Tenure): void {
     this.#answered = true
-    this.#waiting.first?.time()
+    const { first } = this.#waiting
+    if (first) this.#waiting.time(first)
   }
 
   granted(tenure: Tenure): void {
@@ -193,7 +194,7 @@ export class Line implements Asker, Leased, Steward {
     tenure.patience = Math.min(storeTimeout, lease / 4)
     tenure.until = since + place.want.expiry
     this.holder = place
-    this.around.keeper.keep(this)
+    this.around.keeper.keep(this, at)
     place.hold(tenure.owner, tenure.token, at)
   }
 
@@ -202,25 +203,26 @@ export class Line implements Asker, Leased, Steward {
    * @returns whether the lock was ours to the end, by promise if the store has to say so
    */
   finish(place: Place): Promise<boolean> | boolean {
-    this.judge()
+    const at = now()
+    this.judge(at)
     const tenure = this.held
     if (place !== this.holder || !tenure) return false
     this.holder = undefined
-    const release = this.#advance(tenure, now())
+    const release = this.#advance(tenure, at)
     place.free(release)
     return release
   }
 
   /** Ends what the clock says is over: after a stall nobody else may have looked yet. */
-  judge(): void {
-    if (this.held && now() >= endOf(this.held)) this.end()
+  judge(at: number = now()): void {
+    if (this.held && at >= endOf(this.held)) this.end(at)
   }
 
   /** The present holder may hold until `until` (this process's clock) and no longer. */
   limit(place: Place, until: number): void {
     if (place !== this.holder || !this.held) return
     this.held.until = until
-    this.around.keeper.keep(this)
+    this.around.keeper.keep(this, now())
   }
 
   /** No renewal any more for this holder: the rest of the lease is its last. */
@@ -261,10 +263,9 @@ export class Line implements Asker, Leased, Steward {
   }
 
   /** The holder's time is over, or the lease is. */
-  end(): void {
+  end(at: number): void {
     const tenure = this.held
     if (!tenure) return
-    const at = now()
     const { holder } = this
     const reason = holder && overdue(holder, tenure, at)
     this.holder = undefined

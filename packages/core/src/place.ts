@@ -52,12 +52,18 @@ export class Place implements Link<Place>, Abortable {
   ended: MutexError | undefined
   /** Set by a holder who wants to hear of a loss. */
   onLost: ((reason: MutexError) => void) | undefined
-  #timer: NodeJS.Timeout | undefined
+  /** Is it seen to that it does not wait longer than it wants? */
+  timed = false
 
   constructor(
     readonly line: Steward,
     readonly want: Want,
   ) {}
+
+  /** When it stops waiting. */
+  get due(): number {
+    return this.since + this.want.blockTime
+  }
 
   /** It has to wait, until its caller's own signal aborts. */
   wait(): void {
@@ -67,20 +73,11 @@ export class Place implements Link<Place>, Abortable {
     if (signal) callerOf(signal).add(this)
   }
 
-  /** From now on it is seen to that it does not wait longer than `blockTime`. */
-  time(): void {
-    const { blockTime } = this.want
-    if (this.#timer || blockTime === Number.POSITIVE_INFINITY) return
-    const rest = Math.max(0, this.since + blockTime - now())
-    this.#timer = setTimeout(timeUp, Math.ceil(rest), this)
-  }
-
   #stopWaiting(): void {
     if (this.state !== 'waiting') return
     const { member, signal } = this.want
     member.waiting--
     if (signal) callerOf(signal).delete(this)
-    clearTimeout(this.#timer)
   }
 
   aborted(reason: unknown): void {
@@ -117,9 +114,4 @@ export class Place implements Link<Place>, Abortable {
     this.want.member.lost++
     this.onLost?.(reason)
   }
-}
-
-/** A turn of the event loop later, so that a lock that came during a stall is taken first. */
-function timeUp(place: Place): void {
-  setImmediate(() => place.line.leave(place, place.line.timeUp(place)))
 }

@@ -45,6 +45,22 @@ export function waiting(ground: Ground): void {
     await holder.release()
   })
 
+  it('ends for each at its own time, in whatever order they came', async () => {
+    const holder = await ground.mutex().acquireLock(ground.key)
+    const mutex = ground.mutex()
+    const left: number[] = []
+    const wait = async (blockTime: number) => {
+      const began = performance.now()
+      const error = await rejection(mutex.acquireLock(ground.key, { blockTime }))
+      expect(error).to.be.instanceOf(BlockTimeExceedError)
+      expect(performance.now() - began).to.be.at.least(blockTime - EARLY)
+      left.push(blockTime)
+    }
+    await Promise.all([400, 50, 225].map(wait))
+    expect(left).to.deep.equal([50, 225, 400])
+    await holder.release()
+  })
+
   if (ground.traits.prompt) {
     it('ends with the lock when it came while the event loop was stalled', async () => {
       const mutex = ground.mutex({ blockTime: 50 })
