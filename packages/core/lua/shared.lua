@@ -28,8 +28,12 @@ local function now()
 end
 
 -- Fencing tokens are the time in microseconds, or more where that would not rise: in one call, or
--- when the clock has been put back. The fence is read and written once a call.
+-- when the clock has been put back. The fence is read once a call, and written where it has risen.
 local highest, risen
+local function write_fence(...)
+  return call('SET', KEYS[1], highest, 'PX', FENCE_MS, ...)
+end
+
 local function raise(token)
   highest = highest or tonumber(call('GET', KEYS[1])) or 0
   if token <= highest then return false end
@@ -38,7 +42,18 @@ local function raise(token)
 end
 
 local function next_token()
-  if not raise(now()) then raise(highest + 1) end
+  local token = now()
+  if highest then
+    if not raise(token) then raise(highest + 1) end
+    return highest
+  end
+  -- Hardly ever is the fence higher: one command writes it, and tells what it was.
+  highest = token
+  local before = tonumber(write_fence('GET')) or 0
+  if token <= before then
+    highest = before + 1
+    write_fence()
+  end
   return highest
 end
 
@@ -47,25 +62,18 @@ end
 -- must be done and told. Gives a list of the results, or of one item its result alone, which clients
 -- read faster.
 local function each(arity, verb)
-  local results, item, last = {}, 1, (#KEYS - 1) / 2
-  local function go_on()
-    while item <= last do
-      results[item] = verb(KEYS[item * 2], KEYS[item * 2 + 1], (item - 1) * arity)
-      item = item + 1
-    end
-  end
-  while item <= last do
-    local ok, failure = pcall(go_on)
+  local results, last = {}, (#KEYS - 1) / 2
+  for item = 1, last do
+    local ok, result = pcall(verb, KEYS[item * 2], KEYS[item * 2 + 1], (item - 1) * arity)
     if not ok then
-      local message = type(failure) == 'table' and failure.err or tostring(failure)
+      local message = type(result) == 'table' and result.err or tostring(result)
       -- Nothing can have been written: as an error of the whole call, the client sees it too, and may
       -- know what to do about a primary that has been demoted.
       if string.find(message, '^READONLY') then return redis.error_reply(message) end
-      results[item] = { -2, message }
-      item = item + 1
+      result = { -2, message }
     end
+    results[item] = result
   end
-  if risen then redis.pcall('SET', KEYS[1], highest, 'PX', FENCE_MS) end
+  if risen then pcall(write_fence) end
   return last == 1 and results[1] or results
 end
-
