@@ -41,7 +41,8 @@ describe('a mutex', () => {
   it('has one timer for all who wait for a key, and none when nobody does', async () => {
     const mutex = new Mutex(memoryStore(), { blockTime: 60_000 })
     atEnd(() => mutex.close())
-    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const timers = () =>
+      process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
     const lock = await mutex.acquireLock('key')
     const before = timers()
     const abort = new AbortController()

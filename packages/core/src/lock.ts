@@ -1,7 +1,11 @@
 import { type MutexError, MutexUnlockError } from './errors.js'
 import type { Place } from './place.js'
 
+/** Of a lock that went to the next in this process: there was nobody to ask. */
+const released: Promise<void> = Promise.resolve()
+
 let abort: (lock: Lock, reason: MutexError) => void
+let giveBackOf: (lock: Lock) => Promise<void> | undefined
 let placesOf: (lock: Lock) => readonly Place[]
 let releaseBy: (lock: Lock) => Promise<void> | undefined
 let tellOver: (lock: Lock, over: Over) => void
@@ -29,6 +33,7 @@ export class Lock implements AsyncDisposable {
 
   static {
     abort = (lock, reason) => lock.#abort(reason)
+    giveBackOf = (lock) => lock.#giveBack()
     placesOf = (lock) => lock.#places
     releaseBy = (lock) => lock.#release
     tellOver = (lock, over) => {
@@ -122,14 +127,18 @@ export class Lock implements AsyncDisposable {
     if (this.#released) {
       return handled(Promise.reject(new MutexUnlockError('the lock has been released already')))
     }
+    return this.#giveBack() ?? released
+  }
+
+  /** Its outcome, if the store has to be asked. */
+  #giveBack(): Promise<void> | undefined {
     const releases = this.#places.map((place) => place.line.finish(place))
-    const isDone = releases.every((release) => release === true)
-    const key = this.#places[0]?.want.key
     this.#released = true
-    const released = isDone ? Promise.resolve() : this.#outcome(releases, key)
-    if (!isDone) this.#release = released
-    this.#over?.(released)
-    return released
+    if (!releases.every((release) => release === true)) {
+      this.#release = this.#outcome(releases, this.#places[0]?.want.key)
+    }
+    this.#over?.(this.#release ?? released)
+    return this.#release
   }
 
   #outcome(releases: (Promise<boolean> | boolean)[], key: string | undefined): Promise<void> {
@@ -182,6 +191,11 @@ function handled(promise: Promise<void>): Promise<void> {
 /** Aborts the signal of a lock, which stays held. */
 export function abortSignal(lock: Lock, reason: MutexError): void {
   abort(lock, reason)
+}
+
+/** Releases a lock that has not been released; gives the outcome, if the store has to be asked. */
+export function giveBack(lock: Lock): Promise<void> | undefined {
+  return giveBackOf(lock)
 }
 
 /** The release of a lock that has been released, if the store had to be asked. */

@@ -10,7 +10,7 @@ const running = new AsyncLocalStorage<Holder>()
 
 /** Runs `body`, and all that comes of it, as that holder. */
 export function runAs<T>(holder: Holder, body: () => T): T {
-  return running.run(holder, body)
+  return running.getStore() === holder ? body() : running.run(holder, body)
 }
 
 /** Does whoever runs now hold that lock itself? */

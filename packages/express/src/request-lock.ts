@@ -6,6 +6,7 @@ import {
   Refusal,
   type RefusalError,
   type RequestLockOptions as SharedOptions,
+  type Verdict,
 } from '@redismutex/core/request'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import { isMountedInRoute } from './route.js'
@@ -60,36 +61,51 @@ function create(options: RequestLockOptions): RequestLock {
       return
     }
     // Watched from here on, before anything is waited for.
-    pass(req, res, next, Exchange.watch(req, res)).catch(rethrow)
+    pass(req, res, next, Exchange.watch(req, res))
   }
 
-  async function pass(
+  function pass(req: Request, res: Response, next: NextFunction, exchange: Exchange): void {
+    // `next(undefined)` would go on as if nothing had happened.
+    const failed = (error: unknown) =>
+      goOn(next, error || new Error('onBusy has rejected with nothing'))
+    const decided = (verdict: Verdict) => {
+      try {
+        if (verdict === GONE) return
+        if (verdict instanceof Refusal) {
+          refuse(req, res, next, verdict).catch(failed)
+          return
+        }
+        if (verdict) {
+          req.lock = verdict
+          if (gate.serverTiming && !res.headersSent) {
+            res.append('Server-Timing', `lock;dur=${verdict.waited.toFixed(1)}`)
+          }
+        }
+      } catch (error) {
+        failed(error)
+        return
+      }
+      exchange.holds.run(() => goOn(next))
+    }
+    try {
+      const admitted = gate.admit(req, exchange)
+      if (admitted instanceof Promise) admitted.then(decided, failed)
+      else decided(admitted)
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  async function refuse(
     req: Request,
     res: Response,
     next: NextFunction,
-    exchange: Exchange,
+    refusal: Refusal,
   ): Promise<void> {
-    try {
-      const verdict = await gate.admit(req, exchange)
-      if (verdict === GONE) return
-      if (verdict instanceof Refusal) {
-        if (gate.onBusy) await gate.onBusy(req, res, next, verdict.error)
-        // Somebody has begun to answer: only the app's error handling can tell what to do.
-        else if (res.headersSent) next(verdict.error)
-        else verdict.answer(req, res)
-        return
-      }
-      if (verdict) {
-        req.lock = verdict
-        if (gate.serverTiming && !res.headersSent) {
-          res.append('Server-Timing', `lock;dur=${verdict.waited.toFixed(1)}`)
-        }
-      }
-    } catch (error) {
-      next(error || new Error('onBusy has rejected with nothing'))
-      return
-    }
-    exchange.holds.run(next)
+    if (gate.onBusy) await gate.onBusy(req, res, next, refusal.error)
+    // Somebody has begun to answer: only the app's error handling can tell what to do.
+    else if (res.headersSent) next(refusal.error)
+    else refusal.answer(req, res)
   }
 
   return Object.assign(requestLock, {
@@ -101,11 +117,15 @@ function create(options: RequestLockOptions): RequestLock {
   })
 }
 
-/** What the rest of the app threw past Express is no rejection of ours. */
-function rethrow(error: unknown): void {
-  process.nextTick(() => {
-    throw error
-  })
+/** What the rest of the app throws past Express is nothing of ours, nor a rejection. */
+function goOn(next: NextFunction, error?: unknown): void {
+  try {
+    next(error)
+  } catch (thrown) {
+    process.nextTick(() => {
+      throw thrown
+    })
+  }
 }
 
 /**

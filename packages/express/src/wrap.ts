@@ -1,4 +1,4 @@
-import { Exchange } from '@redismutex/core/request'
+import { Exchange, isThenable } from '@redismutex/core/request'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 
 /** A handler that may give a promise, or call `next` as middleware does. */
@@ -75,8 +75,4 @@ export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, u
 /** Is it an error, and not where to go on? */
 function isError(signal: unknown): boolean {
   return signal !== undefined && signal !== null && signal !== 'route' && signal !== 'router'
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }

@@ -1,5 +1,5 @@
 import { finished, Readable } from 'node:stream'
-import { Exchange } from '@redismutex/core/request'
+import { Exchange, isThenable } from '@redismutex/core/request'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 
 type Handler = RouteOptions['handler']
@@ -121,8 +121,4 @@ function writeThrough(reply: FastifyReply): void {
 
 function isHijacked(reply: FastifyReply): boolean {
   return reply.sent && !reply.raw.writableEnded
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }

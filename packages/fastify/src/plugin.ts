@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Exchange, Gate, GONE, Refusal } from '@redismutex/core/request'
+import { Exchange, Gate, GONE, Refusal, type Verdict } from '@redismutex/core/request'
 import type {
   FastifyInstance,
   FastifyPluginAsync,
@@ -34,7 +34,7 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   function requestLockWait(request: FastifyRequest, reply: FastifyReply, next: Done): void {
     const exchange = Exchange.of(reply.raw)
     const route = exchange && registration.routeOf(request)
-    if (route) pass(request, reply, route, exchange, next).catch(rethrow)
+    if (route) pass(request, reply, route, exchange, next)
     else next()
   }
 
@@ -74,48 +74,62 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
 }
 
 /** A request's way through the gate of its route. */
-async function pass(
+function pass(
   request: FastifyRequest,
   reply: FastifyReply,
   route: LockedRoute,
   exchange: Exchange,
   next: Done,
-): Promise<void> {
+): void {
   const { gate } = route
-  try {
-    const verdict = await gate.admit(request, exchange)
-    if (verdict === GONE) {
-      // Nobody will be answered: Fastify is to leave this reply alone.
-      if (!reply.sent) reply.hijack()
+  // `next(undefined)` would go on as if nothing had happened.
+  const failed = (error: unknown) =>
+    goOn(next, (error || new Error('onBusy has rejected with nothing')) as Error)
+  const decided = (verdict: Verdict) => {
+    try {
+      if (verdict === GONE) {
+        // Nobody will be answered: Fastify is to leave this reply alone.
+        if (!reply.sent) reply.hijack()
+        return
+      }
+      if (verdict instanceof Refusal) {
+        refuse(request, reply, verdict, route).catch(failed)
+        return
+      }
+      if (verdict) {
+        request.lock = verdict
+        if (gate.serverTiming) addTiming(reply, verdict.waited)
+      }
+    } catch (error) {
+      failed(error)
       return
     }
-    if (verdict instanceof Refusal) {
-      await refuse(request, reply, verdict, route)
-      return
-    }
-    if (verdict) {
-      request.lock = verdict
-      if (gate.serverTiming) addTiming(reply, verdict.waited)
-    }
-  } catch (error) {
-    // `next(undefined)` would go on as if nothing had happened.
-    next((error || new Error('onBusy has rejected with nothing')) as Error)
-    return
+    exchange.holds.run(() => goOn(next))
   }
-  exchange.holds.run(next)
+  try {
+    const admitted = gate.admit(request, exchange)
+    if (admitted instanceof Promise) admitted.then(decided, failed)
+    else decided(admitted)
+  } catch (error) {
+    failed(error)
+  }
+}
+
+/** What the rest of the app throws past Fastify is nothing of ours, nor a rejection. */
+function goOn(next: Done, error?: Error): void {
+  try {
+    next(error)
+  } catch (thrown) {
+    process.nextTick(() => {
+      throw thrown
+    })
+  }
 }
 
 function addTiming(reply: FastifyReply, waited: number): void {
   const known = reply.getHeader('server-timing')
   const timing = `lock;dur=${waited.toFixed(1)}`
   reply.header('server-timing', known === undefined ? timing : `${known}, ${timing}`)
-}
-
-/** What the rest of the app threw past Fastify is no rejection of ours. */
-function rethrow(error: unknown): void {
-  process.nextTick(() => {
-    throw error
-  })
 }
 
 /**

@@ -214,7 +214,8 @@ export class Exchange implements Caller {
   }
 
   #tell(): void {
-    const callbacks = this.#whenOver ?? []
+    const callbacks = this.#whenOver
+    if (!callbacks) return
     this.#whenOver = undefined
     for (const callback of callbacks) callback()
   }

@@ -1,5 +1,5 @@
 import { ClientGoneError } from '../errors.js'
-import { abortSignal, isHeld, type Lock, releaseOf, stopRenewing } from '../lock.js'
+import { abortSignal, giveBack, isHeld, type Lock, releaseOf, stopRenewing } from '../lock.js'
 import type { Store } from '../stores/store.js'
 import { report } from './report.js'
 
@@ -57,13 +57,13 @@ export class Hold {
 
   /**
    * Gives the lock back, unless the handler has. Whatever comes of it never changes the response.
-   * @returns what settles when the store has answered
+   * @returns what settles when the store has answered, if it is asked
    */
   release(): Promise<void> | undefined {
     if (this.#over) return undefined
     this.#over = true
     if (this.lock.key === null) return releaseOf(this.lock)?.catch(() => {})
-    return this.lock.release().catch(unreleased)
+    return giveBack(this.lock)?.catch(unreleased)
   }
 }
 

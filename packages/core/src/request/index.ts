@@ -1,4 +1,5 @@
 export { shown } from '../options.js'
+export { isThenable } from '../thenable.js'
 export { Exchange } from './exchange.js'
 export { Gate, GONE, type Verdict } from './gate.js'
 export type { Ending } from './holds.js'
