@@ -1,7 +1,15 @@
-import { embeddedStore, Mutex, memoryStore } from '@redismutex/core'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { mock } from 'node:test'
+import {
+  BlockTimeExceedError,
+  embeddedStore,
+  Mutex,
+  memoryStore,
+  type Store,
+} from '@redismutex/core'
 import { expect } from 'chai'
 import { Core } from '../../packages/core/src/core.js'
-import { range } from '../conformance/ground.js'
+import { range, rejection } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 
 describe('memoryStore', () => {
@@ -38,11 +46,11 @@ describe('embeddedStore', () => {
 })
 
 describe('a mutex', () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+
   it('has one timer for all who wait for a key, and none when nobody does', async () => {
     const mutex = new Mutex(memoryStore(), { blockTime: 60_000 })
     atEnd(() => mutex.close())
-    const timers = () =>
-      process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
     const lock = await mutex.acquireLock('key')
     const before = timers()
     const abort = new AbortController()
@@ -53,6 +61,44 @@ describe('a mutex', () => {
     await Promise.allSettled(waiters)
     expect(timers()).to.equal(before)
     await lock.release()
+  })
+
+  it('keeps the process alive for none who wait without an end', async () => {
+    const mutex = new Mutex(memoryStore(), { blockTime: 60_000, expiry: Number.POSITIVE_INFINITY })
+    atEnd(() => mutex.close())
+    const lock = await mutex.acquireLock('key')
+    const before = timers()
+    const leaving = rejection(mutex.acquireLock('key', { signal: AbortSignal.timeout(10) }))
+    const forever = mutex.acquireLock('key', { blockTime: Number.POSITIVE_INFINITY })
+    expect(timers()).to.equal(before + 1)
+    await leaving
+    expect(timers()).to.equal(before)
+    await lock.release()
+    await (await forever).release()
+  })
+
+  it('goes by timers that are faked, though the clock is not', async () => {
+    const mutex = new Mutex(memoryStore())
+    const lock = await mutex.acquireLock('key')
+    mock.timers.enable({ apis: ['setTimeout'] })
+    atEnd(() => mock.timers.reset())
+    for (const _ of range(2)) {
+      const waiting = rejection(mutex.acquireLock('key'))
+      mock.timers.tick(5000)
+      expect(await waiting).to.be.instanceOf(BlockTimeExceedError)
+    }
+    await lock.release()
+  })
+
+  it('goes on for who is next on nobody’s behalf, and not as the one who has left', async () => {
+    const whose = new AsyncLocalStorage<string>()
+    const asked: (string | undefined)[] = []
+    const store: Store = { ...memoryStore(), acquire: () => asked.push(whose.getStore()) }
+    const mutex = new Mutex(store)
+    const first = whose.run('first', () => rejection(mutex.acquireLock('key', { blockTime: 20 })))
+    const next = whose.run('next', () => rejection(mutex.acquireLock('key', { blockTime: 40 })))
+    await Promise.all([first, next])
+    expect(asked).to.deep.equal(['first', undefined])
   })
 
   it('remembers no key that nobody holds or waits for', async () => {

@@ -1,8 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { BlockTimeExceedError, type Lock, RedisMutex, redisStore } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
-import { range, rejection, until } from '../conformance/ground.js'
+import { range, rejection, stall, turns, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { type ClientOptions, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
@@ -241,6 +242,32 @@ for (const client of redisClients) {
       await lock.release()
       await redis.script('FLUSH')
       await mutex.runExclusive(key, () => {})
+    })
+
+    it('is had by who waited when it came in a stall, just as another’s time was over', async () => {
+      const holder = await create(connect()).acquireLock(key)
+      const proxy = await startProxy(sharedRedis().port)
+      const mutex = create(client.create(proxy.port))
+      mutex.store.listen()
+      await until(() => mutex.store.listeningSince < Number.POSITIVE_INFINITY)
+      proxy.delay(120)
+      const first = mutex.acquireLock(key, { blockTime: 700 })
+      await turns()
+      const { setTimeout: original } = globalThis
+      // The second's timer has fired, the grant is on its way, and nothing runs before it is read.
+      globalThis.setTimeout = ((callback: () => void, ms: number) => {
+        const stalled = () => {
+          setImmediate(stall, 500)
+          callback()
+        }
+        return original(ms > 350 && ms <= 400 ? stalled : callback, ms)
+      }) as typeof setTimeout
+      const second = rejection(mutex.acquireLock(key, { blockTime: 400 }))
+      globalThis.setTimeout = original
+      const released = sleep(330).then(() => holder.release())
+      await (await first).release()
+      await released
+      expect(await second).to.be.instanceOf(BlockTimeExceedError)
     })
 
     it('is not called unreachable when the first of several keys left no time for the others', async () => {

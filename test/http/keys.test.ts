@@ -6,6 +6,7 @@ import { expect } from 'chai'
 import express5 from 'express'
 import express4 from 'express4'
 import fastify from 'fastify'
+import { range, turns } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { ask, running, Signal, until, within } from './harness.js'
 
@@ -62,11 +63,13 @@ const inFastify: Serve = async (keyFrom, work) => {
   return running(app.server, app.mutex, () => app.close())
 }
 
-for (const [name, serve] of [
+const frameworks = [
   ['Express 5', inExpress(express5)],
   ['Express 4', inExpress(express4 as unknown as typeof express5)],
   ['Fastify', inFastify],
-] as const) {
+] as const
+
+for (const [name, serve] of frameworks) {
   for (const [source, keyFrom] of Object.entries(sources)) {
     describe(`A key from req.${source} in ${name}`, () => {
       it('lets requests for the same wait, and others go on side by side', async () => {
@@ -103,6 +106,28 @@ for (const [name, serve] of [
       })
     })
   }
+}
+
+for (const [name, serve] of frameworks) {
+  describe(`A key that comes by promise in ${name}`, () => {
+    it('locks where the app has put a Promise of its own in the place of the global one', async () => {
+      const original = Promise
+      atEnd(() => {
+        globalThis.Promise = original
+      })
+      globalThis.Promise = class AppPromise<T> extends original<T> {} as PromiseConstructor
+      const inside: string[] = []
+      const keyFrom = async () => 'ann'
+      const { url } = await serve(keyFrom as never, async (key) => {
+        inside.push(key)
+        expect(inside).to.have.lengthOf(1)
+        await turns()
+        inside.pop()
+      })
+      const answers = await Promise.all(range(4).map(() => ask(url, undefined)))
+      expect(answers.map(({ text }) => text)).to.deep.equal(Array(4).fill('"ann"'))
+    })
+  })
 }
 
 describe('connectionTimeout of Fastify', () => {

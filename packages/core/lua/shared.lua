@@ -30,8 +30,8 @@ end
 -- Fencing tokens are the time in microseconds, or more where that would not rise: in one call, or
 -- when the clock has been put back. The fence is read once a call, and written where it has risen.
 local highest, risen
-local function write_fence(...)
-  return call('SET', KEYS[1], highest, 'PX', FENCE_MS, ...)
+local function write_fence(token, ...)
+  return call('SET', KEYS[1], token, 'PX', FENCE_MS, ...)
 end
 
 local function raise(token)
@@ -48,12 +48,12 @@ local function next_token()
     return highest
   end
   -- Hardly ever is the fence higher: one command writes it, and tells what it was.
-  highest = token
-  local before = tonumber(write_fence('GET')) or 0
+  local before = tonumber(write_fence(token, 'GET')) or 0
   if token <= before then
-    highest = before + 1
-    write_fence()
+    token = before + 1
+    write_fence(token)
   end
+  highest = token
   return highest
 end
 
@@ -74,6 +74,6 @@ local function each(arity, verb)
     end
     results[item] = result
   end
-  if risen then pcall(write_fence) end
+  if risen then pcall(write_fence, highest) end
   return last == 1 and results[1] or results
 end

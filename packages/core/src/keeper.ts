@@ -1,5 +1,6 @@
 import { drift, LONGEST_TIMER, now } from './clock.js'
 import { Fifo, type Link } from './fifo.js'
+import { asNobody } from './nobody.js'
 import { endOf, lasts, type Store, type Tenure } from './stores/store.js'
 
 /** What has a lease to be kept. */
@@ -49,7 +50,7 @@ export class Keeper {
     this.#next = at
     clearTimeout(this.#timer)
     const wait = Math.min(Math.max(Math.ceil(at - now()), 0), LONGEST_TIMER)
-    this.#timer = setTimeout(() => this.#look(), wait)
+    this.#timer = asNobody(() => setTimeout(() => this.#look(), wait))
     this.#timer.unref()
   }
 

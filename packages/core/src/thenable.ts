@@ -1,4 +1,4 @@
 /** Does it come later? Whatever has a `then` does, as for `await`. */
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
+export function isThenable<T = unknown>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }

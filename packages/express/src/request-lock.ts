@@ -3,6 +3,7 @@ import {
   Exchange,
   Gate,
   GONE,
+  isThenable,
   Refusal,
   type RefusalError,
   type RequestLockOptions as SharedOptions,
@@ -89,7 +90,7 @@ function create(options: RequestLockOptions): RequestLock {
     }
     try {
       const admitted = gate.admit(req, exchange)
-      if (admitted instanceof Promise) admitted.then(decided, failed)
+      if (isThenable(admitted)) admitted.then(decided, failed)
       else decided(admitted)
     } catch (error) {
       failed(error)

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Exchange, Gate, GONE, Refusal, type Verdict } from '@redismutex/core/request'
+import { Exchange, Gate, GONE, isThenable, Refusal, type Verdict } from '@redismutex/core/request'
 import type {
   FastifyInstance,
   FastifyPluginAsync,
@@ -108,7 +108,7 @@ function pass(
   }
   try {
     const admitted = gate.admit(request, exchange)
-    if (admitted instanceof Promise) admitted.then(decided, failed)
+    if (isThenable(admitted)) admitted.then(decided, failed)
     else decided(admitted)
   } catch (error) {
     failed(error)

@@ -1,6 +1,7 @@
 import { now } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import { Fifo } from '../../fifo.js'
+import { asNobody } from '../../nobody.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
 import { type Errand, SOON, Trip } from './trip.js'
@@ -124,7 +125,8 @@ export class Courier<Verb extends string, Names> {
     this.#next = at
     clearTimeout(this.#timer)
     // A turn of the event loop later, so that what came during a stall has been read.
-    this.#timer = setTimeout(() => setImmediate(() => this.#look()), Math.ceil(at - now()))
+    const look = () => setImmediate(() => this.#look())
+    this.#timer = asNobody(() => setTimeout(look, Math.ceil(at - now())))
     // What is on its way keeps the process alive by its connection.
     this.#timer.unref()
   }

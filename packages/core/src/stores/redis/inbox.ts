@@ -1,4 +1,5 @@
 import { now } from '../../clock.js'
+import { asNobody } from '../../nobody.js'
 import type { RedisClient } from './client.js'
 
 /** How often a waiting process makes sure that it would be told, in ms. */
@@ -45,9 +46,11 @@ export class Inbox {
   want(): void {
     this.#wantedUntil = now() + 5 * CHECK
     if (this.#timer || this.#client.status === 'end') return
-    this.#timer = setInterval(() => this.#check(), CHECK)
-    this.#timer.unref()
-    this.#check()
+    asNobody(() => {
+      this.#timer = setInterval(() => this.#check(), CHECK)
+      this.#timer.unref()
+      this.#check()
+    })
   }
 
   #check(): void {
