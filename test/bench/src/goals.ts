@@ -51,8 +51,10 @@ const why = {
   script:
     'A fencing token that rises needs a script, and any script costs more than a plain `SET`: *two small ' +
     'scripts* are the least that gives one. Beyond that ours look for others in the queue, read and write ' +
-    'the fence that has tokens rise over a clock that is put back, and take many locks in one call. Only a ' +
-    'lock without a token could be as fast as the floor.',
+    'the fence that has tokens rise over a clock that is put back, and take many locks in one call. Of ' +
+    '13.5 µs that Redis took for one (`commandstats`), 4.3 were for calling any script at all, 1.3 for ' +
+    'each `SET` and `EXISTS`, 1.5 for `TIME` and 3 for the fence. Only a lock without a token could be as ' +
+    'fast as the floor.',
   oneLoop:
     'The peers’ figure is of one loop that takes the lock again and again while the others starve (see ' +
     'their fairness and longest wait). Ours is what the promises of 64 loops that take turns cost.',
@@ -60,7 +62,11 @@ const why = {
     'A release that wakes another process is a script with a `PUBLISH`, a message, and what the woken ' +
     'process does with it. *A bare push* is the least of that, without a queue, an owner or a token. Ours ' +
     'sends a renewal besides, before the new holder’s code runs: so a holder that then blocks its event ' +
-    'loop has its whole lease.',
+    'loop has its whole lease. Of 0.69 ms (the median of 800, with a clock read at each step; a PING took ' +
+    '0.23 then, a bare push 0.39) the release took 0.06 to be ready and 0.10 for ioredis and the socket to ' +
+    'send it, Redis and two processes 0.22 to run it and wake up, ioredis 0.07 to read the message, ' +
+    'redismutex 0.09 to act on it, and the renewal 0.15 to be sent. All of that is slow because it is ' +
+    'rare: nothing is in the processor’s caches after 3 ms of rest.',
   timers:
     'The holds are timers of 5 ms, which fire late on a busy machine. Between two holds of different ' +
     'processes lies a hand-over (see there).',
@@ -69,7 +75,9 @@ const why = {
     'itself. In a CPU profile of Fastify (`node --cpu-prof`, Node.js 20, 64 connections, 10,000 users) ' +
     'writes to sockets are the most of it, of answers and of commands; redismutex’s own code is a tenth. ' +
     'On Node.js 20 and 22 following a request through its promises (`AsyncLocalStorage`) comes on top, ' +
-    'which is cheap from 24 on. More cores would help, or fewer writes: ioredis makes one for each command.',
+    'which is cheap from 24 on. So does each property that a middleware gives to a response of Express: 3 ' +
+    'to 4 µs there, since V8 then makes every response a shape of its own, and 0.05 µs from 24 on. More ' +
+    'cores would help, or fewer writes: ioredis makes one for each command.',
   alone:
     'Requests of one user run one after another, and 16 of them take 16 times as long as one: compare the ' +
     'p50 latency of *no lock*. What is above that is the lateness of timers.',
