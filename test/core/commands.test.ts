@@ -79,6 +79,14 @@ for (const client of redisClients) {
       expect(await tap.names()).to.deep.equal(['evalsha'])
     })
 
+    it('is two commands for more, so that Redis is at work while the first answers are read', async () => {
+      const mutex = create()
+      const locks = await Promise.all(range(64).map((n) => mutex.acquireLock(`${key}:${n}`)))
+      const items = (await tap.take()).map((args) => (Number(args[2]) - 1) / 2)
+      expect(items).to.deep.equal([32, 32])
+      await Promise.all(locks.map((lock) => lock.release()))
+    })
+
     /** Each in a callback of its own, all in one turn of the event loop, in which Redis does not answer. */
     async function inOneTurn(things: readonly (() => void)[]): Promise<void> {
       server.pause()

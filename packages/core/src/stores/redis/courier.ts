@@ -10,6 +10,9 @@ import type { Watch } from './watch.js'
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
 const MOST = 128
 
+/** More than these go in two halves: Redis does the one while what the other has got is dealt with. */
+const FEW = 50
+
 /** What a node of a Cluster, or what stands before one, says of a call that it has not begun. */
 const isAcrossSlots = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith('CROSSSLOT')
@@ -83,7 +86,9 @@ export class Courier<Verb extends string, Names> {
       const bag = this.#bags[verb]
       if (bag.length === 0) continue
       this.#bags[verb] = []
-      const most = this.#inSlots ? 1 : MOST
+      const most = this.#inSlots
+        ? 1
+        : Math.min(MOST, bag.length > FEW ? Math.ceil(bag.length / 2) : FEW)
       for (let from = 0; from < bag.length; from += most) {
         this.#start(verb, bag.length > most ? bag.slice(from, from + most) : bag)
       }
