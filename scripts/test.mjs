@@ -34,10 +34,13 @@ async function runEverything() {
     ['processes', 'runner', 'chaos'],
     ['deployments', 'quorum'],
   ]
-  const runs = await Promise.all([
-    runMocha('inherit', ...apart.flat().map((name) => `--ignore=test/${name.split('/')[0]}/**`)),
-    ...apart.map((names) => runMocha('pipe', ...names.map((name) => `test/${name}`))),
-  ])
+  const rest = apart.flat().map((name) => `--ignore=test/${name.split('/')[0]}/**`)
+  const all = [rest, ...apart.map((names) => names.map((name) => `test/${name}`))]
+  const runs = await Promise.all(
+    all.map((args, lane) =>
+      runMocha(lane === 0 ? 'inherit' : 'pipe', `${lane}/${all.length}`, args),
+    ),
+  )
   // Those that failed last, so that they are found at the end of a long log.
   runs.sort((a, b) => Number(a.code !== 0) - Number(b.code !== 0))
   const total = { passed: 0, failed: 0, skipped: 0 }
@@ -53,13 +56,14 @@ async function runEverything() {
   process.exitCode = failed > 0 ? 1 : 0
 }
 
-async function runMocha(stdout, ...args) {
+/** @param lane which of how many run side by side, so that each has ports of its own */
+async function runMocha(stdout, lane, args) {
   const directory = mkdtempSync(join(tmpdir(), 'redismutex-'))
   const file = join(directory, 'summary')
   const child = spawn(installed('mocha'), args, {
     cwd: root,
     stdio: ['ignore', stdout, stdout],
-    env: { ...process.env, [SUMMARY]: file, REDISMUTEX_TEST_BESIDE_OTHERS: '1' },
+    env: { ...process.env, [SUMMARY]: file, REDISMUTEX_TEST_BESIDE_OTHERS: lane },
     shell: process.platform === 'win32',
   })
   let output = ''
