@@ -2,12 +2,10 @@ import type { Lock, Mutex } from '@redismutex/core'
 import {
   Exchange,
   Gate,
-  GONE,
-  isThenable,
-  Refusal,
+  Passage,
+  type Refusal,
   type RefusalError,
   type RequestLockOptions as SharedOptions,
-  type Verdict,
 } from '@redismutex/core/request'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 import { isMountedInRoute } from './route.js'
@@ -62,51 +60,7 @@ function create(options: RequestLockOptions): RequestLock {
       return
     }
     // Watched from here on, before anything is waited for.
-    pass(req, res, next, Exchange.watch(req, res))
-  }
-
-  function pass(req: Request, res: Response, next: NextFunction, exchange: Exchange): void {
-    // `next(undefined)` would go on as if nothing had happened.
-    const failed = (error: unknown) =>
-      goOn(next, error || new Error('onBusy has rejected with nothing'))
-    const decided = (verdict: Verdict) => {
-      try {
-        if (verdict === GONE) return
-        if (verdict instanceof Refusal) {
-          refuse(req, res, next, verdict).catch(failed)
-          return
-        }
-        if (verdict) {
-          req.lock = verdict
-          if (gate.serverTiming && !res.headersSent) {
-            res.append('Server-Timing', `lock;dur=${verdict.waited.toFixed(1)}`)
-          }
-        }
-      } catch (error) {
-        failed(error)
-        return
-      }
-      exchange.holds.run(() => goOn(next))
-    }
-    try {
-      const admitted = gate.admit(req, exchange)
-      if (isThenable(admitted)) admitted.then(decided, failed)
-      else decided(admitted)
-    } catch (error) {
-      failed(error)
-    }
-  }
-
-  async function refuse(
-    req: Request,
-    res: Response,
-    next: NextFunction,
-    refusal: Refusal,
-  ): Promise<void> {
-    if (gate.onBusy) await gate.onBusy(req, res, next, refusal.error)
-    // Somebody has begun to answer: only the app's error handling can tell what to do.
-    else if (res.headersSent) next(refusal.error)
-    else refusal.answer(req, res)
+    new ThroughExpress(gate, req, res, next).begin()
   }
 
   return Object.assign(requestLock, {
@@ -118,15 +72,38 @@ function create(options: RequestLockOptions): RequestLock {
   })
 }
 
-/** What the rest of the app throws past Express is nothing of ours, nor a rejection. */
-function goOn(next: NextFunction, error?: unknown): void {
-  try {
-    next(error)
-  } catch (thrown) {
-    process.nextTick(() => {
-      throw thrown
-    })
+/** A request's way through the middleware. */
+class ThroughExpress extends Passage<Request, OnBusy> {
+  declare protected readonly next: NextFunction
+
+  constructor(
+    gate: Gate<Request, OnBusy>,
+    req: Request,
+    private readonly res: Response,
+    next: NextFunction,
+  ) {
+    super(gate, req, Exchange.watch(req, res), next)
   }
+
+  protected admitted(lock: Lock): void {
+    const { request, res } = this
+    request.lock = lock
+    if (this.gate.serverTiming && !res.headersSent) {
+      res.append('Server-Timing', `lock;dur=${lock.waited.toFixed(1)}`)
+    }
+  }
+
+  protected async refused(refusal: Refusal): Promise<void> {
+    const { request, res, next } = this
+    const { onBusy } = this.gate
+    if (onBusy) await onBusy(request, res, next, refusal.error)
+    // Somebody has begun to answer: only the app's error handling can tell what to do.
+    else if (res.headersSent) next(refusal.error)
+    else refusal.answer(request, res)
+  }
+
+  /** Express waits for nobody. */
+  protected gone(): void {}
 }
 
 /**

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Exchange, Gate, GONE, isThenable, Refusal, type Verdict } from '@redismutex/core/request'
+import type { Lock } from '@redismutex/core'
+import { Exchange, Gate, Passage, type Refusal } from '@redismutex/core/request'
 import type {
   FastifyInstance,
   FastifyPluginAsync,
@@ -34,7 +35,7 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   function requestLockWait(request: FastifyRequest, reply: FastifyReply, next: Done): void {
     const exchange = Exchange.of(reply.raw)
     const route = exchange && registration.routeOf(request)
-    if (route) pass(request, reply, route, exchange, next)
+    if (route) new ThroughFastify(route, request, reply, exchange, next).begin()
     else next()
   }
 
@@ -73,56 +74,30 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   app.addHook('onClose', requestLockOnClose)
 }
 
-/** A request's way through the gate of its route. */
-function pass(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  route: LockedRoute,
-  exchange: Exchange,
-  next: Done,
-): void {
-  const { gate } = route
-  // `next(undefined)` would go on as if nothing had happened.
-  const failed = (error: unknown) =>
-    goOn(next, (error || new Error('onBusy has rejected with nothing')) as Error)
-  const decided = (verdict: Verdict) => {
-    try {
-      if (verdict === GONE) {
-        // Nobody will be answered: Fastify is to leave this reply alone.
-        if (!reply.sent) reply.hijack()
-        return
-      }
-      if (verdict instanceof Refusal) {
-        refuse(request, reply, verdict, route).catch(failed)
-        return
-      }
-      if (verdict) {
-        request.lock = verdict
-        if (gate.serverTiming) addTiming(reply, verdict.waited)
-      }
-    } catch (error) {
-      failed(error)
-      return
-    }
-    exchange.holds.run(() => goOn(next))
+/** A request's way through the plugin's hook. */
+class ThroughFastify extends Passage<FastifyRequest, OnBusy> {
+  constructor(
+    private readonly route: LockedRoute,
+    request: FastifyRequest,
+    private readonly reply: FastifyReply,
+    exchange: Exchange,
+    next: Done,
+  ) {
+    super(route.gate, request, exchange, next)
   }
-  try {
-    const admitted = gate.admit(request, exchange)
-    if (isThenable(admitted)) admitted.then(decided, failed)
-    else decided(admitted)
-  } catch (error) {
-    failed(error)
-  }
-}
 
-/** What the rest of the app throws past Fastify is nothing of ours, nor a rejection. */
-function goOn(next: Done, error?: Error): void {
-  try {
-    next(error)
-  } catch (thrown) {
-    process.nextTick(() => {
-      throw thrown
-    })
+  protected admitted(lock: Lock): void {
+    this.request.lock = lock
+    if (this.gate.serverTiming) addTiming(this.reply, lock.waited)
+  }
+
+  protected refused(refusal: Refusal): Promise<void> {
+    return refuse(this.request, this.reply, refusal, this.route)
+  }
+
+  /** Fastify is to leave this reply alone. */
+  protected gone(): void {
+    if (!this.reply.sent) this.reply.hijack()
   }
 }
 
