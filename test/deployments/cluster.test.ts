@@ -18,6 +18,12 @@ describe('on a Cluster', () => {
     atEnd(() => cluster.stop())
   })
 
+  // What a node of its own accord did then, like a failover that nobody asked for, shows nowhere else.
+  afterEach(function () {
+    if (this.currentTest?.state !== 'failed') return
+    for (const node of cluster.nodes) console.error(`Redis of port ${node.port}:\n${node.log()}`)
+  })
+
   for (const client of redisClients) {
     const create = () => client.createCluster(cluster.nodes.map(({ port }) => port))
 

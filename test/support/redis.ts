@@ -35,6 +35,8 @@ export interface RedisServer {
   resume(): void
   /** Starts it again on the same port, killing it first if it runs. */
   restart(): Promise<void>
+  /** What it has written down so far, through all its restarts. */
+  log(): string
 }
 
 export interface Address {
@@ -102,6 +104,7 @@ class Server implements RedisServer {
   /** Its configuration file, which has to come first, if it has one. */
   readonly #config: readonly string[] = []
   readonly #directory = mkdtempSync(join(tmpdir(), 'redismutex-'))
+  readonly #log = join(this.#directory, 'redis.log')
   readonly #forgetDirectory = atExit(() => this.#remove())
   #process: ChildProcess | undefined
   #gone: Promise<void> = Promise.resolve()
@@ -124,14 +127,13 @@ class Server implements RedisServer {
   }
 
   async start(): Promise<void> {
-    const log = join(this.#directory, 'redis.log')
     const child = spawn(
       findRedisServer(),
       [
         ...this.#config,
         ...['--port', `${this.port}`, '--bind', '127.0.0.1'],
         ...['--save', '', '--appendonly', 'no'],
-        ...['--dir', this.#directory, '--logfile', log],
+        ...['--dir', this.#directory, '--logfile', this.#log],
         ...this.#args,
       ],
       { stdio: 'ignore' },
@@ -154,13 +156,13 @@ class Server implements RedisServer {
     while (!(await isServedBy(child.pid, this.port))) {
       if (failure) throw failure
       if (this.#process !== child) {
-        const reason = readLog(log)
+        const reason = this.log()
         if (/address already in use/i.test(reason)) throw new PortTaken(reason)
         throw new Error(`redis-server ended before it answered:\n${reason}`)
       }
       if (performance.now() > deadline) {
         await this.kill()
-        throw new Error(`redis-server did not answer in ${START_TIMEOUT} ms:\n${readLog(log)}`)
+        throw new Error(`redis-server did not answer in ${START_TIMEOUT} ms:\n${this.log()}`)
       }
       await sleep(5)
     }
@@ -190,6 +192,14 @@ class Server implements RedisServer {
     await this.start()
   }
 
+  log(): string {
+    try {
+      return readFileSync(this.#log, 'utf8').trim()
+    } catch {
+      return '(no log)'
+    }
+  }
+
   #remove(): void {
     rmSync(this.#directory, { recursive: true, force: true, maxRetries: 3 })
   }
@@ -213,12 +223,4 @@ function isServedBy(pid: number | undefined, port: number): Promise<boolean> {
       resolve(served ? Number(served[1]) === pid : answer.startsWith('-NOAUTH'))
     })
   })
-}
-
-function readLog(file: string): string {
-  try {
-    return readFileSync(file, 'utf8').trim()
-  } catch {
-    return '(no log)'
-  }
 }
