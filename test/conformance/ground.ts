@@ -65,12 +65,12 @@ export class Ground {
 
   /** Another mutex on the store of this process. */
   mutex(options?: MutexOptions): Mutex {
-    return closedAtEnd(new Mutex(this.store, options))
+    return mutexOn(this.store, options)
   }
 
   /** A mutex of another process: the same locks by way of a store of its own. */
   elsewhere(options?: MutexOptions): Mutex {
-    return closedAtEnd(new Mutex(this.#makeStore(this.#prefix), options))
+    return mutexOn(this.#makeStore(this.#prefix), options)
   }
 
   async steal(key: string = this.key): Promise<void> {
@@ -87,7 +87,9 @@ export class Ground {
   }
 }
 
-function closedAtEnd(mutex: Mutex): Mutex {
+/** One that is closed at the end, and has patience with a machine that is slow to connect. */
+function mutexOn(store: Store, options?: MutexOptions): Mutex {
+  const mutex = new Mutex(store, { storeTimeout: 4000, ...options })
   atEnd(() => mutex.close())
   return mutex
 }

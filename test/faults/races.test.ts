@@ -80,6 +80,35 @@ describe('what happens at the same time', () => {
     await (await other.acquireLock(key, { blockTime: 3000 })).release()
   })
 
+  it('a late reply to an ask while the lock goes back: it was held to the end', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { delay: 50 })
+    const other = await mutexOn(create())
+    const held = await other.acquireLock(key)
+    const waiting = mutex.acquireLock(key)
+    await queued(1)
+    // It has asked once more, but hears of that only after its grant, and its release is slow.
+    wire.keep('replies')
+    await until(() => wire.kept === 1)
+    wire.keepNoMore()
+    await held.release()
+    const lock = await waiting
+    wire.keep('requests')
+    const released = lock.release()
+    await until(() => wire.kept === 2)
+    wire.keepNoMore()
+    wire.passFirst()
+    const { answered } = wire
+    await until(() => wire.answered > answered)
+    // What takes a late grant back would have come first.
+    await mutex.runExclusive(freshKey(), () => {})
+    wire.pass()
+    await released
+    await until(async () => (await look.exists(`mutex:${key}`)) === 0)
+    await (await other.acquireLock(key, { blockTime: 3000 })).release()
+  })
+
   it('a grant by push before the subscription: it is asked for as soon as the reply is there', async () => {
     const redis = create()
     const wire = new Wire(redis)

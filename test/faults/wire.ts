@@ -36,6 +36,11 @@ export class Wire {
     for (const pass of this.#kept.splice(0)) pass()
   }
 
+  /** Lets only that pass which was kept first. */
+  passFirst(): void {
+    this.#kept.shift()?.()
+  }
+
   /** From now on all passes, but what was kept stays where it is until `pass`. */
   keepNoMore(): void {
     this.#keep = undefined

@@ -19,7 +19,9 @@ export class Bid extends Tenure {
   asking = false
   /** Is it to be followed by another at once? */
   again = false
-  /** Resolves when an ask that was given up while the bid was held can't land any more. */
+  /** Is its release on its way? */
+  returning = false
+  /** Resolves when an ask that was not needed any more can't land any more. */
   late: Promise<void> | undefined
   /** The next ask. */
   poll: NodeJS.Timeout | undefined

@@ -25,6 +25,8 @@ export interface Outcomes {
   /** @param asked when the ask that is answered was sent */
   answered(bid: Bid, answer: Answer, asked: number): void
   failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void
+  /** A release has been answered. */
+  returned(bid: Bid): void
   /** Whether a release was in time is not known. */
   unreleased(bid: Bid, settled: Promise<void>): void
 }
@@ -95,6 +97,7 @@ export class Return implements Errand<Names> {
   answered(answer: Answer): void {
     const [kept, asked] = typeof answer === 'object' ? answer : [answer]
     if (this.heir && asked !== undefined) this.store.answered(this.heir, asked, this.#sent)
+    this.store.returned(this.bid)
     // Sent again after a break, it may find that others came and went: that says nothing.
     this.resolve(Number(kept) === 1 || this.store.breaks !== this.#breaks)
   }

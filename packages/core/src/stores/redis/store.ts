@@ -148,7 +148,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     // Granted by a push meanwhile: whatever this says is older, or says the same.
     if (bid.state === 'held' || bid.state === 'granted') return
     if (bid.state === 'over') {
-      if (verdict !== -1) this.#regret(bid)
+      if (verdict !== -1) this.#tooLate(bid, SOON)
       return
     }
     const { lease, delay } = bid.wish.policy
@@ -178,9 +178,18 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       bid.late = settled
       return
     }
-    const left = bid.state === 'over'
+    if (bid.state === 'over') {
+      this.#tooLate(bid, settled)
+      return
+    }
     this.#regret(bid, settled)
-    if (!left) bid.asker.failed(bid, error, asked)
+    bid.asker.failed(bid, error, asked)
+  }
+
+  /** What an ask has left in Redis is taken back, but not before a release that would miss it. */
+  #tooLate(bid: Bid, settled: Promise<void>): void {
+    if (bid.returning) bid.late = settled
+    else this.#regret(bid, settled)
   }
 
   #grant(bid: Bid, token: number, others: boolean, heard: number, deadline: number): void {
@@ -260,7 +269,9 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   release(tenure: Tenure, next?: Tenure): Promise<boolean> {
     const bid = tenure as Bid
     const heir = next as Bid | undefined
-    this.#forget(bid)
+    bid.state = 'over'
+    bid.returning = true
+    this.#bids.delete(bid)
     if (heir) this.#bids.add(heir)
     if (heir) this.#asks(heir)
     return new Promise((resolve, reject) => {
@@ -273,8 +284,14 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     return this.#watch.breaks
   }
 
+  returned(bid: Bid): void {
+    bid.returning = false
+    this.#forget(bid)
+  }
+
   /** Whether a release was in time is not known. */
   unreleased(bid: Bid, settled: Promise<void>): void {
+    bid.returning = false
     this.#regret(bid, settled)
   }
 
