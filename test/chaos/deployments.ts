@@ -197,7 +197,10 @@ async function cluster(keys: readonly string[]): Promise<Deployment> {
         const key = random.pick(keys)
         const from = await started.masterOf(key)
         const others = (await started.masters()).filter((master) => master !== from)
-        await started.migrate(key, random.pick(others), () => sleep(random.between(0, 300)))
+        await started.migrate(key, random.pick(others), {
+          begun: () => sleep(random.between(0, 150)),
+          halfway: () => sleep(random.between(0, 300)),
+        })
         await started.settled()
       },
     },

@@ -83,9 +83,11 @@ describe('on a Cluster', () => {
         const from = await cluster.masterOf(lockName)
         const to = (await cluster.masters()).find((node) => node !== from)!
         let early: Promise<Lock> | undefined
-        await cluster.migrate(lockName, to, async () => {
-          // Half of its keys are there by now: whoever comes has to try again.
-          early = elsewhere.acquireLock(key)
+        await cluster.migrate(lockName, to, {
+          // Whoever comes has to try again.
+          halfway: async () => {
+            early = elsewhere.acquireLock(key)
+          },
         })
         expect(await cluster.masterOf(lockName)).to.equal(to)
         await until(async () => (await look.zcard(queue)) === 2)
@@ -95,6 +97,28 @@ describe('on a Cluster', () => {
         await first.release()
         await (await early!).release()
         expect(await look.exists(lockName)).to.equal(0)
+      })
+
+      it('hands over in a slot that has begun to move, within a process and to another', async () => {
+        const key = freshKey()
+        const lockName = `mutex:${key}`
+        const queue = `redismutex:queue:{${lockName}}`
+        const [here, there] = [mutex(), mutex()]
+        const held = await here.acquireLock(key)
+        const look = create()
+        const next = there.acquireLock(key)
+        await until(async () => (await look.zcard(queue)) === 1)
+        const local = here.acquireLock(key)
+        const from = await cluster.masterOf(lockName)
+        const to = (await cluster.masters()).find((node) => node !== from)!
+        // Its keys can be used as long as they are there, but not made anew.
+        await cluster.migrate(lockName, to, { begun: () => held.release() })
+        for (const waiter of [next, local]) {
+          const lock = await waiter
+          expect(lock.waited).to.be.below(options.delay)
+          await lock.release()
+        }
+        await until(async () => (await look.exists(lockName, queue)) === 0)
       })
     })
 

@@ -109,6 +109,25 @@ describe('what happens at the same time', () => {
     await (await other.acquireLock(key, { blockTime: 3000 })).release()
   })
 
+  it('a release that is long on its way: the lease that ends there was long enough', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { delay: 600, storeTimeout: 10_000 })
+    const other = await mutexOn(create())
+    const held = await other.acquireLock(key)
+    const { answered } = wire
+    const waiting = mutex.acquireLock(key)
+    // It asks, and once more when its inbox is open.
+    await until(() => wire.answered === answered + 2)
+    // The grant is a claim for a second, and nothing comes through that would make it last.
+    wire.keep('requests')
+    await held.release()
+    const released = (await waiting).release()
+    await until(async () => (await look.exists(`mutex:${key}`)) === 0)
+    wire.pass()
+    await released
+  })
+
   it('a grant by push before the subscription: it is asked for as soon as the reply is there', async () => {
     const redis = create()
     const wire = new Wire(redis)

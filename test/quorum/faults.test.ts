@@ -213,6 +213,15 @@ describe('when the network or a master of three fails', () => {
     }
   })
 
+  it('a release that takes longer than the lease is in time all the same', async () => {
+    const lock = await mutexOn(clients, { ...options, lease: 1000 }).acquireLock(key)
+    for (const proxy of proxies) proxy.pause('requests')
+    const released = lock.release()
+    await until(async () => (await votes(direct, key)).every((vote) => vote === null))
+    for (const proxy of proxies) proxy.resume()
+    await released
+  })
+
   it('connections are cut while it is waited for: the lock comes all the same', async () => {
     const holder = await mutexOn(direct, options).acquireLock(key)
     const waiter = mutexOn(clients, options).acquireLock(key)

@@ -312,17 +312,36 @@ for (const client of redisClients) {
       // Nobody waits who could tell of it.
       await until(async () => (await look.exists(`mutex:${key}`)) === 0)
     })
+
+    it('so is one that the store had given up before the client did', async () => {
+      const redis = client.create(sharedRedis().port)
+      Object.assign(redis, { isCluster: true })
+      const mutex = await mutexOn(redis, { lease: 15_000 })
+      let gaveUp = () => {}
+      const land = giveUpNext(redis, new Promise<void>((resolve) => (gaveUp = resolve)))
+      const hasty = mutex.with({ storeTimeout: 50 })
+      expect((await rejection(hasty.acquireLock(key))) as Error)
+        .to.have.property('message')
+        .that.includes('did not answer')
+      gaveUp()
+      // It is taken back now, and lands all the same.
+      await mutex.runExclusive(`${key}:next`, () => {})
+      await land()
+      expect(await look.exists(`mutex:${key}`)).to.equal(1)
+      await until(async () => (await look.exists(`mutex:${key}`)) === 0)
+    })
   })
 }
 
 /** The next script call is given up by the client, and lands when it is told to. */
-function giveUpNext(redis: Redis): () => Promise<unknown> {
+function giveUpNext(redis: Redis, when: Promise<void> = Promise.resolve()): () => Promise<unknown> {
   const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
   let land = async (): Promise<unknown> => expect.fail('nothing has been asked')
-  const giveUp = (...args: unknown[]) => {
+  const giveUp = async (...args: unknown[]) => {
     Object.assign(redis, { evalsha: send })
     land = () => send(...args)
-    return Promise.reject(new Error('Command timed out'))
+    await when
+    throw new Error('Command timed out')
   }
   Object.assign(redis, { evalsha: giveUp })
   return () => land()

@@ -7,6 +7,14 @@ export interface ClusterOptions {
   args?: readonly string[]
 }
 
+/** What is to be done while a slot moves. */
+export interface Migrating {
+  /** Both nodes know of it, but no key has been moved yet. */
+  begun?(): Promise<unknown>
+  /** Half of its keys are there already. */
+  halfway?(): Promise<unknown>
+}
+
 /** A Redis Cluster of three masters with a replica each. */
 export interface ClusterDeployment {
   /** The three that were masters first, then their replicas in the same order. */
@@ -21,9 +29,9 @@ export interface ClusterDeployment {
   settled(): Promise<void>
   /**
    * Moves the slot of this key to another master, with all keys in it.
-   * @param between runs while the slot is halfway: half of its keys are there already
+   * @param steps run on the way
    */
-  migrate(key: string, to: RedisServer, between?: () => Promise<unknown>): Promise<void>
+  migrate(key: string, to: RedisServer, steps?: Migrating): Promise<void>
   stop(): Promise<void>
 }
 
@@ -136,11 +144,7 @@ class Deployment implements ClusterDeployment {
     return true
   }
 
-  async migrate(
-    key: string,
-    to: RedisServer,
-    between: () => Promise<unknown> = async () => {},
-  ): Promise<void> {
+  async migrate(key: string, to: RedisServer, steps: Migrating = {}): Promise<void> {
     const slot = await this.#slot(key)
     const from = await this.masterOf(key)
     if (from === to) return
@@ -156,8 +160,9 @@ class Deployment implements ClusterDeployment {
       await command(from.port, 'MIGRATE', '127.0.0.1', to.port, '', 0, 1000, 'KEYS', ...some)
       return some.length
     }
+    await steps.begun?.()
     await move(0.5)
-    await between()
+    await steps.halfway?.()
     while ((await move(1)) > 0);
     await command(to.port, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
     await command(from.port, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))

@@ -9,22 +9,19 @@
 --   kept            1: it was held to the end; 0: it was not ours any more
 --   {kept, asked}   followed by what the heir's ask gives
 --   {-2, message}   failed
---
--- The first write frees memory, so that a server which is out of it lets the others through.
 
 return each(4, function(lock, queue, a)
   local owner, token, heir = ARGV[a + 1], ARGV[a + 3], ARGV[a + 4]
-  local kept = 0
-  local holder = call('GET', lock)
+  local entry, holder = owner .. '|' .. ARGV[a + 2], call('GET', lock)
+  local kept, asked = 0, nil
   if holder == owner then
-    call('DEL', lock)
-    if token ~= '' then raise(tonumber(token)) end
-    kept, holder = 1, false
-  end
-  if call('EXISTS', queue) == 1 then
-    call('ZREM', queue, owner .. '|' .. ARGV[a + 2])
-    if heir == '' and not holder then waiters().promote(lock, queue) end
+    kept, asked = 1, give_back(lock, queue, entry, token, heir)
+  elseif not holder then
+    asked = give_back(lock, queue, entry, '', heir)
+  else
+    call('ZREM', queue, entry)
+    if heir ~= '' then asked = ask(lock, queue, parts(heir)) end
   end
   if heir == '' then return kept end
-  return { kept, ask(lock, queue, match(heir, '^(.-|%d+)|(%d+)|(.*)$')) }
+  return { kept, asked }
 end)

@@ -22,17 +22,18 @@ local function enter(queue, owner, terms)
   local known = tonumber(call('ZSCORE', queue, entry))
   if not known or since < known then call('ZADD', queue, since, entry) end
   if call('PTTL', queue) < tonumber(keep) then call('PEXPIRE', queue, keep) end
+  return known and 0 or 1
 end
 
--- The first in the queue who is still waiting, or nothing. The others are removed.
-local function head(queue)
-  while true do
+-- The first of the `left` in the queue who is still waiting, and how many are after it; or nothing. The
+-- others are removed.
+local function head(queue, left)
+  for others = left - 1, 0, -1 do
     local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
     local entry, since = first[1], tonumber(first[2])
-    if not entry then return nil end
     local owner, claim, patience = match(entry, '^(.+)|(%d+)|(%d+)$')
     if owner and (patience == '0' or since + patience * 1000 > now()) then
-      return { entry = entry, owner = owner, claim = tonumber(claim), since = since }
+      return { entry = entry, owner = owner, claim = claim, since = since, others = others }
     end
     call('ZREM', queue, entry)
   end
@@ -44,27 +45,30 @@ local function give(lock, queue, waiter)
   local token = next_token()
   call('SET', lock, waiter.owner, 'PX', waiter.claim)
   call('ZREM', queue, waiter.entry)
-  local others, age = call('ZCARD', queue), whole(now() - waiter.since)
-  tell(waiter.owner, table.concat({ 'grant', whole(token), others, age }, '|'))
+  local age = whole(now() - waiter.since)
+  tell(waiter.owner, table.concat({ 'grant', whole(token), waiter.others, age }, '|'))
 end
 
--- Gives a free lock to whoever has waited longest, if anybody waits.
-local function promote(lock, queue)
-  local waiter = head(queue)
+-- Gives a lock that is free, or about to be, to whoever of the `left` in the queue has waited longest,
+-- if they still do. Gives whether it did.
+local function promote(lock, queue, left)
+  local waiter = head(queue, left)
   if waiter then give(lock, queue, waiter) end
+  return waiter ~= nil
 end
 
--- The lock was free, so that the asker holds it for the moment, but others are in the queue: whoever
--- has waited longest is next. Gives what `ask` gives.
-local function settle(lock, queue, owner, terms)
-  if terms ~= '' then enter(queue, owner, terms) end
-  local first = head(queue)
-  if first and first.owner ~= owner then
+-- The asker holds the lock for the moment, but `left` are in the queue: whoever has waited longest is
+-- next. Gives what `ask` gives.
+local function settle(lock, queue, left, owner, terms)
+  if terms ~= '' then left = left + enter(queue, owner, terms) end
+  local first = head(queue, left)
+  if not first then return { next_token(), 0 } end
+  if first.owner ~= owner then
     give(lock, queue, first)
     return { terms == '' and -1 or 0, call('PTTL', lock) }
   end
-  if first then call('ZREM', queue, first.entry) end
-  return { next_token(), call('ZCARD', queue) }
+  call('ZREM', queue, first.entry)
+  return { next_token(), first.others }
 end
 
 -- Somebody holds the lock, perhaps the asker: a command may come twice. Gives what `ask` gives.
@@ -73,8 +77,11 @@ local function wait(lock, queue, owner, lease, terms)
   if holder == owner then
     -- Granted before. The asker counts the lease from when it asked last, so it must be as long.
     call('PEXPIRE', lock, math.max(tonumber(lease), call('PTTL', lock)))
-    if terms ~= '' then call('ZREM', queue, owner .. '|' .. match(terms, '^%d+|%d+')) end
-    return { next_token(), call('ZCARD', queue) }
+    local others = call('ZCARD', queue)
+    if terms ~= '' then
+      others = others - call('ZREM', queue, owner .. '|' .. match(terms, '^%d+|%d+'))
+    end
+    return { next_token(), others }
   end
   if terms ~= '' then
     enter(queue, owner, terms)

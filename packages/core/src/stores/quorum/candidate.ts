@@ -117,7 +117,8 @@ export class Candidate extends Tenure implements Outcome {
     const ballot = this.#ballot as Ballot
     const kept = await ballot.release(this.token ?? 0, isNext ? 2 * SOONEST : 0)
     if (ballot.nextAsk >= 0) told(ballot.nextAsk)
-    return kept
+    // Leases that have ended on the way say nothing: it was given back in time.
+    return kept || now() >= this.deadline
   }
 
   async renew(ms: number): Promise<boolean> {

@@ -2,6 +2,7 @@ import { now } from '../../clock.js'
 import type { Policy } from '../../options.js'
 import { type Asker, Tenure, type Wish } from '../store.js'
 import type { Names } from './names.js'
+import type { Settled } from './trip.js'
 
 /** How a grant that was pushed lasts until it is confirmed: a dead process costs the others no more. */
 export const claimOf = ({ delay, lease }: Policy): number =>
@@ -21,8 +22,8 @@ export class Bid extends Tenure {
   again = false
   /** Is its release on its way? */
   returning = false
-  /** Resolves when an ask that was not needed any more can't land any more. */
-  late: Promise<void> | undefined
+  /** Of an ask that was not needed any more, and may still land. */
+  late: Settled | undefined
   /** The next ask. */
   poll: NodeJS.Timeout | undefined
   /** Have others been heard of since the last command was sent? Its reply may be older. */

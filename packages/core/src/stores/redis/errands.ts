@@ -4,7 +4,7 @@ import type { Bid } from './bid.js'
 import type { Freight } from './courier.js'
 import { fenceOf, type Names } from './names.js'
 import { scripts, type Verb } from './scripts.js'
-import type { Answer, Errand } from './trip.js'
+import type { Answer, Errand, Settled } from './trip.js'
 
 /** What hardly any turn of an event loop takes, in ms. */
 const LONG_TURN = 1000
@@ -24,11 +24,11 @@ export interface Outcomes {
   readonly breaks: number
   /** @param asked when the ask that is answered was sent */
   answered(bid: Bid, answer: Answer, asked: number): void
-  failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void
+  failed(bid: Bid, error: MutexStoreError, asked: number, settled: Settled): void
   /** A release has been answered. */
   returned(bid: Bid): void
   /** Whether a release was in time is not known. */
-  unreleased(bid: Bid, settled: Promise<void>): void
+  unreleased(bid: Bid, settled: Settled): void
 }
 
 /** Asks for the lock of a bid. */
@@ -55,7 +55,7 @@ export class Ask implements Errand<Names> {
     this.store.answered(this.bid, answer, this.#asked)
   }
 
-  failed(error: MutexStoreError, settled: Promise<void>): void {
+  failed(error: MutexStoreError, settled: Settled): void {
     this.store.failed(this.bid, error, this.#asked, settled)
   }
 }
@@ -98,11 +98,13 @@ export class Return implements Errand<Names> {
     const [kept, asked] = typeof answer === 'object' ? answer : [answer]
     if (this.heir && asked !== undefined) this.store.answered(this.heir, asked, this.#sent)
     this.store.returned(this.bid)
-    // Sent again after a break, it may find that others came and went: that says nothing.
-    this.resolve(Number(kept) === 1 || this.store.breaks !== this.#breaks)
+    // Sent again after a break, it may find that others came and went: that says nothing. Nor does a
+    // lease that has ended on the way: it was given back in time.
+    const unknown = this.store.breaks !== this.#breaks || now() >= this.bid.deadline
+    this.resolve(Number(kept) === 1 || unknown)
   }
 
-  failed(error: MutexStoreError, settled: Promise<void>): void {
+  failed(error: MutexStoreError, settled: Settled): void {
     if (this.heir) this.store.failed(this.heir, error, this.#sent, settled)
     this.store.unreleased(this.bid, settled)
     this.reject(error)

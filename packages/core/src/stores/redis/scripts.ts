@@ -34,8 +34,8 @@ const load = (...parts: string[]): Script => scriptOf(shared, ...parts.map(read)
 
 /** In the order in which those of one moment are sent: what makes room goes first. */
 export const scripts: Readonly<Record<Verb, Script>> = {
-  release: load('ask', 'release'),
-  cancel: load('cancel'),
+  release: load('ask', 'give-back', 'release'),
+  cancel: load('ask', 'give-back', 'cancel'),
   renew: load('renew'),
   acquire: load('ask', 'acquire'),
 }

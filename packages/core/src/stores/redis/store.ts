@@ -12,7 +12,7 @@ import { Inbox, type InboxMessages } from './inbox.js'
 import { lockName, type Names, namesOf } from './names.js'
 import { Replicas, type WaitReplicas } from './replicas.js'
 import type { Verb } from './scripts.js'
-import { type Answer, SOON } from './trip.js'
+import { type Answer, type Settled, settled } from './trip.js'
 import { Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
 
@@ -129,7 +129,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   /** It may be connected again by now. */
   #outOfReach(bid: Bid): void {
     if (this.#watch.patience(bid.wish.policy.storeTimeout) > 0) this.#ask(bid)
-    else this.failed(bid, this.#courier.outOfReach(), now(), SOON)
+    else this.failed(bid, this.#courier.outOfReach(), now(), settled)
   }
 
   /** An ask is about to be sent. */
@@ -148,7 +148,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     // Granted by a push meanwhile: whatever this says is older, or says the same.
     if (bid.state === 'held' || bid.state === 'granted') return
     if (bid.state === 'over') {
-      if (verdict !== -1) this.#tooLate(bid, SOON)
+      if (verdict !== -1) this.#tooLate(bid, settled)
       return
     }
     const { lease, delay } = bid.wish.policy
@@ -172,7 +172,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     }
   }
 
-  failed(bid: Bid, error: MutexStoreError, asked: number, settled: Promise<void>): void {
+  failed(bid: Bid, error: MutexStoreError, asked: number, settled: Settled): void {
     bid.asking = false
     if (bid.state === 'held' || bid.state === 'granted') {
       bid.late = settled
@@ -187,7 +187,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   /** What an ask has left in Redis is taken back, but not before a release that would miss it. */
-  #tooLate(bid: Bid, settled: Promise<void>): void {
+  #tooLate(bid: Bid, settled: Settled): void {
     if (bid.returning) bid.late = settled
     else this.#regret(bid, settled)
   }
@@ -290,7 +290,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   /** Whether a release was in time is not known. */
-  unreleased(bid: Bid, settled: Promise<void>): void {
+  unreleased(bid: Bid, settled: Settled): void {
     bid.returning = false
     this.#regret(bid, settled)
   }
@@ -331,7 +331,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   /** Nobody wants it any more, and what Redis makes of it is not known. */
-  #regret(bid: Bid, settled?: Promise<void>): void {
+  #regret(bid: Bid, settled?: Settled): void {
     clearTimeout(bid.poll)
     this.#forget(bid)
     if (bid.sent) this.#undo.begin(bid, settled)

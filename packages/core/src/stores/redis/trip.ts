@@ -14,8 +14,15 @@ export const SOON: Promise<void> = Promise.resolve()
 const isGivenUp = (error: unknown): boolean =>
   error instanceof Error && error.message === 'Command timed out'
 
-/** Never resolves: of a command that may land at any time, and nobody tells when it can't any more. */
-export const untold: Promise<void> = new Promise(() => {})
+/**
+ * Resolves once the client has done with a command: until then it may land. Gives whether it can't any
+ * more; else nobody ever tells.
+ */
+export type Settled = Promise<boolean>
+
+/** Of what can't land any more. */
+export const settled: Settled = Promise.resolve(true)
+const untold: Settled = Promise.resolve(false)
 
 /** How much of its time a call gets: the rest is for telling those who asked, so that they know by then. */
 const SHARE = 0.975
@@ -40,8 +47,7 @@ export interface Errand<Names> {
   /** Adds its arguments. */
   pack(args: string[]): void
   answered(answer: Answer): void
-  /** `settled` resolves once the client has done with the command: until then it may still land. */
-  failed(error: MutexStoreError, settled: Promise<void>): void
+  failed(error: MutexStoreError, settled: Settled): void
 }
 
 /** One call on its way. */
@@ -54,8 +60,8 @@ export class Trip<Names> implements Link<Trip<Names>> {
   forsaken = false
   #errands: (Errand<Names> | undefined)[]
   readonly #began = now()
-  #settled: Promise<void> | undefined
-  #settle: (() => void) | undefined
+  #settled: Settled | undefined
+  #settle: ((settled: Settled) => void) | undefined
 
   constructor(errands: Errand<Names>[]) {
     this.#errands = errands
@@ -93,8 +99,8 @@ export class Trip<Names> implements Link<Trip<Names>> {
     })
   }
 
-  fail(error: unknown, settled: Promise<void> = SOON): void {
-    for (const errand of this.done()) errand?.failed(refusal(error), settled)
+  fail(error: unknown, how: Settled = settled): void {
+    for (const errand of this.done(how)) errand?.failed(refusal(error), how)
   }
 
   #arrived(reply: unknown): void {
@@ -105,21 +111,21 @@ export class Trip<Names> implements Link<Trip<Names>> {
       if (!errand) continue
       const answer: Answer | undefined = Array.isArray(answers) ? answers[index] : undefined
       if (!makesSense(answer)) {
-        errand.failed(new MutexStoreError('the store gave an answer that makes no sense'), SOON)
+        errand.failed(new MutexStoreError('the store gave an answer that makes no sense'), settled)
       } else if (typeof answer === 'object' && Number(answer[0]) === -2) {
-        errand.failed(refusal(new Error(String(answer[1]))), SOON)
+        errand.failed(refusal(new Error(String(answer[1]))), settled)
       } else {
         errand.answered(answer)
       }
     }
   }
 
-  /** Nothing can be late any more: gives those who were still waiting. */
-  done(): (Errand<Names> | undefined)[] {
+  /** Nothing can be late any more, unless nobody tells: gives those who were still waiting. */
+  done(how: Settled = settled): (Errand<Names> | undefined)[] {
     const errands = this.#errands
     this.#errands = []
     this.due = Number.POSITIVE_INFINITY
-    this.#settle?.()
+    this.#settle?.(how)
     return errands
   }
 

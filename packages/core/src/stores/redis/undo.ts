@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../../clock.js'
 import type { Bid } from './bid.js'
-import { untold } from './trip.js'
+import { type Settled, settled } from './trip.js'
 
 /** How long those who left are remembered, in ms: a grant may still come for them. */
 const REMEMBERED = 10_000
@@ -24,15 +24,15 @@ export class Undo {
     this.#store = store
   }
 
-  /** @param settled resolves when nothing that was sent for the bid is on its way any more */
-  begin(bid: Bid, settled?: Promise<void>): void {
+  /** @param asked of what was sent for the bid */
+  begin(bid: Bid, asked: Settled = settled): void {
     const at = now()
     for (const [n, left] of this.#left) {
       if (at - left.at < REMEMBERED) break
       this.#left.delete(n)
     }
     this.#left.set(bid.n, { bid, at })
-    const going = this.#cancel(bid, settled).finally(() => this.#going.delete(going))
+    const going = this.#cancel(bid, asked).finally(() => this.#going.delete(going))
     this.#going.add(going)
   }
 
@@ -43,9 +43,8 @@ export class Undo {
   }
 
   /** Cancels until Redis says that it is done, or time has ended all that could be left. */
-  async #cancel(bid: Bid, settled?: Promise<void>): Promise<void> {
-    const unsure = settled === untold
-    if (!unsure) await settled
+  async #cancel(bid: Bid, asked: Settled): Promise<void> {
+    const unsure = !(await asked)
     const { policy, blockTime } = bid.wish
     const until = now() + policy.lease + Math.min(blockTime, REMEMBERED)
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
