@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Mutex, memoryStore, RedisMutex } from '@redismutex/core'
 import { expect } from 'chai'
-import { range } from '../conformance/ground.js'
+import { range, rejection } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { startRedis } from '../support/redis.js'
@@ -47,6 +47,34 @@ describe('the memory for keys that were locked once', () => {
     expect((after.heap - before.heap) / KEYS, 'bytes for each key here').to.be.below(LEAST)
     expect((after.redis - before.redis) / KEYS, 'bytes for each key in Redis').to.be.below(LEAST)
     expect(await redis.keys('*')).to.have.length.of.at.most(1)
+  })
+
+  it('is given back by tries that were given up on their way to Redis', async () => {
+    const server = await startRedis()
+    atEnd(() => server.stop())
+    const [holder, mutex] = [0, 1].map(() => {
+      const created = new RedisMutex(client.create(server.port), { storeTimeout: 5000 })
+      atEnd(() => created.close())
+      return created
+    }) as [RedisMutex, RedisMutex]
+    const keys = range(AT_ONCE).map((n) => `${n}: taken`)
+    await holder.acquireLock(keys, { blockTime: 60_000 })
+    const giveUp = async (key: string) => {
+      const controller = new AbortController()
+      const options = { blocking: false, signal: controller.signal }
+      const refused = rejection(mutex.acquireLock(key, options))
+      controller.abort()
+      expect(await refused).to.equal(controller.signal.reason)
+    }
+    const giveUpAll = async () => {
+      for (let round = 0; round < KEYS / AT_ONCE; round++) await Promise.all(keys.map(giveUp))
+      // Comes after all that was sent before.
+      await mutex.runExclusive('free', () => {})
+    }
+    await giveUpAll()
+    const before = heap()
+    await giveUpAll()
+    expect((heap() - before) / KEYS, 'bytes for each try').to.be.below(LEAST)
   })
 
   it('is given back by the process that had them in its own memory', async () => {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  type Lock,
   MutexLostError,
   MutexStoreError,
   RedisMutex,
@@ -9,6 +10,7 @@ import {
 import { expect } from 'chai'
 import { Cluster, type Redis } from 'ioredis'
 import { aborted, range, rejection, until } from '../conformance/ground.js'
+import { Wire } from '../faults/wire.js'
 import { atEnd } from '../support/cleanup.js'
 import { type RedisClient, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
@@ -66,6 +68,54 @@ for (const library of redisClients) {
       expect(await copy.get(lockName())).to.equal(lock.value)
       expect(await copy.pttl(lockName())).to.be.above(0)
       await lock.release()
+    })
+
+    it('leaves nothing behind of any ask that came late, when it was confirmed the second time only', async () => {
+      const own = { lease: 15_000, waitReplicas: undefined }
+      const [first, second] = [await mutex(own).acquireLock(key), mutex(own)]
+      const client = library.create(servers.primary.port)
+      const wire = new Wire(client)
+      const replicas = { waitReplicas: { count: 1, timeout: 800 } }
+      const late = { ...options, ...replicas, delay: 150, lease: 15_000, storeTimeout: 300 }
+      const created = new RedisMutex(client, late)
+      atEnd(() => created.close())
+      const queued = (count: number) =>
+        until(async () => (await redis.zcard(`redismutex:queue:{${lockName()}}`)) === count)
+      const waiting = created.acquireLock(key)
+      await queued(1)
+      const next = second.acquireLock(key)
+      await queued(2)
+      // One ask is given up while the lock that came meanwhile waits for the replica, in vain.
+      wire.keep('requests')
+      await until(() => wire.kept === 1)
+      wire.keepNoMore()
+      let held: Lock | undefined
+      await withoutReplica(async () => {
+        await first.release()
+        held = await next
+      })
+      await inStep(servers.replica)
+      // Another is answered when the lock is about to go back.
+      wire.keep('replies')
+      await until(() => wire.kept === 2)
+      wire.keepNoMore()
+      await held?.release()
+      const lock = await waiting
+      wire.keep('requests')
+      const released = lock.release()
+      await until(() => wire.kept === 3)
+      wire.keepNoMore()
+      for (let which = 0; which < 2; which++) {
+        const { answered } = wire
+        wire.passOne(1)
+        await until(() => wire.answered > answered)
+      }
+      await released
+      await until(free)
+      const { answered } = wire
+      wire.pass()
+      await until(() => wire.answered > answered)
+      await until(free)
     })
 
     it('is held there when it came from another process, as a push', async () => {

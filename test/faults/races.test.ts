@@ -98,7 +98,7 @@ describe('what happens at the same time', () => {
     const released = lock.release()
     await until(() => wire.kept === 2)
     wire.keepNoMore()
-    wire.passFirst()
+    wire.passOne(0)
     const { answered } = wire
     await until(() => wire.answered > answered)
     // What takes a late grant back would have come first.

@@ -1,3 +1,4 @@
+import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 
 type Call = (...args: Parameters<Redis['evalsha']>) => Promise<unknown>
@@ -36,9 +37,9 @@ export class Wire {
     for (const pass of this.#kept.splice(0)) pass()
   }
 
-  /** Lets only that pass which was kept first. */
-  passFirst(): void {
-    this.#kept.shift()?.()
+  /** Lets only one of those pass that were kept, counted from the oldest. */
+  passOne(index: number): void {
+    for (const pass of this.#kept.splice(index, 1)) pass()
   }
 
   /** From now on all passes, but what was kept stays where it is until `pass`. */
@@ -49,4 +50,21 @@ export class Wire {
   #wait(): Promise<void> {
     return new Promise((resolve) => this.#kept.push(resolve))
   }
+}
+
+/** The next script call is given up by the client, and lands when it is told to. */
+export function giveUpNext(
+  redis: Redis,
+  when: Promise<void> = Promise.resolve(),
+): () => Promise<unknown> {
+  const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
+  let land = async (): Promise<unknown> => expect.fail('nothing has been asked')
+  const giveUp = async (...args: unknown[]) => {
+    Object.assign(redis, { evalsha: send })
+    land = () => send(...args)
+    await when
+    throw new Error('Command timed out')
+  }
+  Object.assign(redis, { evalsha: giveUp })
+  return () => land()
 }

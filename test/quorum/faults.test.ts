@@ -3,6 +3,7 @@ import { BlockTimeExceedError, MutexClosedError, MutexStoreError } from '@redism
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { range, rejection, until } from '../conformance/ground.js'
+import { giveUpNext } from '../faults/wire.js'
 import type { TcpProxy } from '../support/proxy.js'
 import { freshKey } from '../support/redis.js'
 import { clientsOf, leftoversOf, Masters, mutexOn, votes } from './masters.js'
@@ -211,6 +212,16 @@ describe('when the network or a master of three fails', () => {
         await nothingLeft()
       })
     }
+  })
+
+  it('clients of Clusters give up what lands all the same: it is taken back, and they are asked on', async () => {
+    for (const client of clients) Object.assign(client, { isCluster: true })
+    const lands = clients.map((client) => giveUpNext(client))
+    const mutex = mutexOn(clients, options)
+    expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+    await mutex.runExclusive(`${key}:next`, () => {})
+    for (const land of lands) await land()
+    await nothingLeft()
   })
 
   it('a release that takes longer than the lease is in time all the same', async () => {

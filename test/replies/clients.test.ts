@@ -2,6 +2,7 @@ import { MutexStoreError, RedisMutex } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis, RedisOptions } from 'ioredis'
 import { rejection, until } from '../conformance/ground.js'
+import { giveUpNext } from '../faults/wire.js'
 import { atEnd } from '../support/cleanup.js'
 import { allClients, type ClientOptions, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
@@ -331,18 +332,4 @@ for (const client of redisClients) {
       await until(async () => (await look.exists(`mutex:${key}`)) === 0)
     })
   })
-}
-
-/** The next script call is given up by the client, and lands when it is told to. */
-function giveUpNext(redis: Redis, when: Promise<void> = Promise.resolve()): () => Promise<unknown> {
-  const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
-  let land = async (): Promise<unknown> => expect.fail('nothing has been asked')
-  const giveUp = async (...args: unknown[]) => {
-    Object.assign(redis, { evalsha: send })
-    land = () => send(...args)
-    await when
-    throw new Error('Command timed out')
-  }
-  Object.assign(redis, { evalsha: giveUp })
-  return () => land()
 }

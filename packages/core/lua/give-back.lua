@@ -10,9 +10,9 @@ end
 -- asked of a queue that may be empty by then. The first write takes no memory, so that a server which
 -- is out of it lets the others through.
 local function pass_on(lock, queue, entry, token, heir)
+  if token ~= '' then raise(tonumber(token)) end
   local left = call('ZCARD', queue)
   if left > 0 or heir ~= '' then left = left - call('ZREM', queue, entry) end
-  if token ~= '' then raise(tonumber(token)) end
   if heir == '' then return left > 0 and waiters().promote(lock, queue, left) end
   local owner, lease, terms = parts(heir)
   call('SET', lock, owner, 'PX', lease)

@@ -19,8 +19,9 @@ return each(4, function(lock, queue, a)
   elseif not holder then
     asked = give_back(lock, queue, entry, '', heir)
   else
-    call('ZREM', queue, entry)
+    -- Asked first: the queue may be empty without our entry, and is not to be touched then.
     if heir ~= '' then asked = ask(lock, queue, parts(heir)) end
+    call('ZREM', queue, entry)
   end
   if heir == '' then return kept end
   return { kept, asked }

@@ -33,7 +33,7 @@ local function head(queue, left)
     local entry, since = first[1], tonumber(first[2])
     local owner, claim, patience = match(entry, '^(.+)|(%d+)|(%d+)$')
     if owner and (patience == '0' or since + patience * 1000 > now()) then
-      return { entry = entry, owner = owner, claim = claim, since = since, others = others }
+      return { entry = entry, owner = owner, claim = tonumber(claim), since = since, others = others }
     end
     call('ZREM', queue, entry)
   end

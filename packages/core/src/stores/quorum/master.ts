@@ -4,7 +4,7 @@ import type { RedisClient } from '../redis/client.js'
 import { Courier, type Freight } from '../redis/courier.js'
 import { besideOf } from '../redis/names.js'
 import { read, type Script, scriptOf } from '../redis/scripts.js'
-import type { Errand } from '../redis/trip.js'
+import type { Errand, Settled } from '../redis/trip.js'
 import { Watch, type Watcher } from '../redis/watch.js'
 
 /** The three things that are asked of a master, a script each. */
@@ -38,8 +38,8 @@ interface Sending {
 export interface Undoing extends Sending {
   /** How long the vote can last. */
   readonly lease: number
-  /** Resolves when nothing that was sent for it is on its way any more. */
-  readonly settled: Promise<unknown> | undefined
+  /** Of what was sent for it. */
+  readonly settled: Settled
 }
 
 /** One of the masters: what is on its way to it, whether it answers, what is to be taken back there. */
@@ -137,10 +137,11 @@ export class Master implements Watcher {
   }
 
   async #undo({ names, args, lease, timeout, settled }: Undoing): Promise<void> {
-    await settled
+    const unsure = !(await settled)
     const until = now() + lease
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
-      if (!this.silent && (await this.#answers('release', { names, args, timeout }))) return
+      const done = !this.silent && (await this.#answers('release', { names, args, timeout }))
+      if (done && !unsure) return
       if (!this.#open || this.#client.status === 'end') return
       await sleep(pause, undefined, { ref: false })
     }

@@ -1,5 +1,5 @@
 import type { MutexStoreError } from '../../errors.js'
-import type { Answer } from '../redis/trip.js'
+import { type Answer, bothSettled, type Settled, settled } from '../redis/trip.js'
 import type { Master, Names, Verb } from './master.js'
 
 type Reply = readonly Answer[]
@@ -38,8 +38,8 @@ export class Vote {
   left = 0
   /** Asks for it when its silent master is heard of again. */
   hear: (() => void) | undefined
-  /** Resolves when nothing unanswered that was sent for it can land any more. */
-  #settled: Promise<unknown> | undefined
+  /** Of what was sent for it and not answered. */
+  #settled: Settled = settled
   /** How long it may outlast what was sent for it. */
   #lease = 0
   #arrived: ((answer: boolean | MutexStoreError) => void) | undefined
@@ -160,7 +160,7 @@ export class Vote {
       pack: (all) => void all.push(...args),
       answered: (answer) => told(typeof answer === 'object' ? answer : [answer]),
       failed: (error, settled) => {
-        this.#settled = Promise.all([this.#settled, settled])
+        this.#settled = bothSettled(this.#settled, settled)
         told([], error)
       },
     })

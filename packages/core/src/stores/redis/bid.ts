@@ -2,7 +2,7 @@ import { now } from '../../clock.js'
 import type { Policy } from '../../options.js'
 import { type Asker, Tenure, type Wish } from '../store.js'
 import type { Names } from './names.js'
-import type { Settled } from './trip.js'
+import { bothSettled, type Settled } from './trip.js'
 
 /** How a grant that was pushed lasts until it is confirmed: a dead process costs the others no more. */
 export const claimOf = ({ delay, lease }: Policy): number =>
@@ -22,7 +22,7 @@ export class Bid extends Tenure {
   again = false
   /** Is its release on its way? */
   returning = false
-  /** Of an ask that was not needed any more, and may still land. */
+  /** Of asks that were not needed any more, and may still land. */
   late: Settled | undefined
   /** The next ask. */
   poll: NodeJS.Timeout | undefined
@@ -39,6 +39,11 @@ export class Bid extends Tenure {
     readonly names: Names,
   ) {
     super(asker, wish, `${instance}|${n}`)
+  }
+
+  /** An ask is not needed any more, and may still land. */
+  owes(settled: Settled): void {
+    this.late = this.late === undefined ? settled : bothSettled(this.late, settled)
   }
 
   /** Redis makes tokens of its time in microseconds: as long as fewer are used, its next is higher. */

@@ -149,6 +149,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     if (bid.state === 'held' || bid.state === 'granted') return
     if (bid.state === 'over') {
       if (verdict !== -1) this.#tooLate(bid, settled)
+      else this.#bids.delete(bid)
       return
     }
     const { lease, delay } = bid.wish.policy
@@ -175,7 +176,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   failed(bid: Bid, error: MutexStoreError, asked: number, settled: Settled): void {
     bid.asking = false
     if (bid.state === 'held' || bid.state === 'granted') {
-      bid.late = settled
+      bid.owes(settled)
       return
     }
     if (bid.state === 'over') {
@@ -188,7 +189,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   /** What an ask has left in Redis is taken back, but not before a release that would miss it. */
   #tooLate(bid: Bid, settled: Settled): void {
-    if (bid.returning) bid.late = settled
+    if (bid.returning) bid.owes(settled)
     else this.#regret(bid, settled)
   }
 

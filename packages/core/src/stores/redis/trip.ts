@@ -20,6 +20,11 @@ const isGivenUp = (error: unknown): boolean =>
  */
 export type Settled = Promise<boolean>
 
+/** Of two commands. */
+export async function bothSettled(one: Settled, other: Settled): Settled {
+  return (await one) && (await other)
+}
+
 /** Of what can't land any more. */
 export const settled: Settled = Promise.resolve(true)
 const untold: Settled = Promise.resolve(false)
