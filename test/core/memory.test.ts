@@ -74,7 +74,8 @@ describe('the memory for keys that were locked once', () => {
     await giveUpAll()
     const before = heap()
     await giveUpAll()
-    expect((heap() - before) / KEYS, 'bytes for each try').to.be.below(LEAST)
+    // Less than half of what a try takes: other tests of this process leave something, too.
+    expect((heap() - before) / KEYS, 'bytes for each try').to.be.below(400)
   })
 
   it('is given back by the process that had them in its own memory', async () => {

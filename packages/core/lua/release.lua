@@ -19,9 +19,8 @@ return each(4, function(lock, queue, a)
   elseif not holder then
     asked = give_back(lock, queue, entry, '', heir)
   else
-    -- Asked first: the queue may be empty without our entry, and is not to be touched then.
-    if heir ~= '' then asked = ask(lock, queue, parts(heir)) end
     call('ZREM', queue, entry)
+    if heir ~= '' then asked = ask(lock, queue, parts(heir)) end
   end
   if heir == '' then return kept end
   return { kept, asked }
