@@ -52,7 +52,7 @@ export function readOptions(args: string[]): Options {
       scenarios: scenarios
         .filter(({ name }) => positionals.length === 0 || positionals.includes(name))
         .map((scenario) => only(scenario, values.only)),
-      pace: values.quick ? quick : { ...full, warmUp: 500, full: true },
+      pace: values.quick ? quick : { ...full, warmUp: 2000, full: true },
       whole: positionals.length === 0 && !values.only && !values.quick,
       command: ['npx -y pnpm@12 bench', ...args].join(' '),
     }
