@@ -1,3 +1,4 @@
+-- What `release` is told of the next in its process: owner, lease, terms.
 local function parts(heir)
   return match(heir, '^(.-|%d+)|(%d+)|(.*)$')
 end
