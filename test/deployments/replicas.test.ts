@@ -75,8 +75,8 @@ for (const library of redisClients) {
       const [first, second] = [await mutex(own).acquireLock(key), mutex(own)]
       const client = library.create(servers.primary.port)
       const wire = new Wire(client)
-      const replicas = { waitReplicas: { count: 1, timeout: 800 } }
-      const late = { ...options, ...replicas, delay: 150, lease: 15_000, storeTimeout: 300 }
+      const replicas = { waitReplicas: { count: 1, timeout: 1600 } }
+      const late = { ...options, ...replicas, delay: 150, lease: 15_000, storeTimeout: 600 }
       const created = new RedisMutex(client, late)
       atEnd(() => created.close())
       const queued = (count: number) =>

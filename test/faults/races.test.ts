@@ -31,6 +31,16 @@ describe('what happens at the same time', () => {
     return mutex
   }
 
+  /** A mutex whose script calls can be kept waits for the lock that another one holds. */
+  async function waitingBehind(options: object) {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, options)
+    const other = await mutexOn(create())
+    const held = await other.acquireLock(key)
+    return { wire, mutex, other, held, waiting: mutex.acquireLock(key) }
+  }
+
   const create = (): Redis => client!.create(sharedRedis().port)
   const queued = (count: number) =>
     until(async () => (await look.zcard(`redismutex:queue:{mutex:${key}}`)) === count)
@@ -60,12 +70,7 @@ describe('what happens at the same time', () => {
   })
 
   it('a grant by push while the ask is given up: the ask leaves no lock behind when it lands', async () => {
-    const redis = create()
-    const wire = new Wire(redis)
-    const mutex = await mutexOn(redis, { storeTimeout: 300, delay: 50 })
-    const other = await mutexOn(create())
-    const held = await other.acquireLock(key)
-    const waiting = mutex.acquireLock(key)
+    const { wire, other, held, waiting } = await waitingBehind({ storeTimeout: 300, delay: 50 })
     await queued(1)
     // The next time it asks, that is kept; the grant comes meanwhile, and its renewal passes.
     wire.keep('requests')
@@ -81,12 +86,8 @@ describe('what happens at the same time', () => {
   })
 
   it('a late reply to an ask while the lock goes back: it was held to the end', async () => {
-    const redis = create()
-    const wire = new Wire(redis)
-    const mutex = await mutexOn(redis, { delay: 50 })
-    const other = await mutexOn(create())
-    const held = await other.acquireLock(key)
-    const waiting = mutex.acquireLock(key)
+    const options = { delay: 50, storeTimeout: 10_000 }
+    const { wire, mutex, other, held, waiting } = await waitingBehind(options)
     await queued(1)
     // It has asked once more, but hears of that only after its grant, and its release is slow.
     wire.keep('replies')
@@ -110,13 +111,8 @@ describe('what happens at the same time', () => {
   })
 
   it('a release that is long on its way: the lease that ends there was long enough', async () => {
-    const redis = create()
-    const wire = new Wire(redis)
-    const mutex = await mutexOn(redis, { delay: 600, storeTimeout: 10_000 })
-    const other = await mutexOn(create())
-    const held = await other.acquireLock(key)
+    const { wire, held, waiting } = await waitingBehind({ delay: 600, storeTimeout: 10_000 })
     const { answered } = wire
-    const waiting = mutex.acquireLock(key)
     // It asks, and once more when its inbox is open.
     await until(() => wire.answered === answered + 2)
     // The grant is a claim for a second, and nothing comes through that would make it last.
