@@ -38,7 +38,11 @@ describe('what happens at the same time', () => {
     const mutex = await mutexOn(redis, options)
     const other = await mutexOn(create())
     const held = await other.acquireLock(key)
-    return { wire, mutex, other, held, waiting: mutex.acquireLock(key) }
+    const { answered } = wire
+    const waiting = mutex.acquireLock(key)
+    // It asks, and once more when its inbox is open.
+    await until(() => wire.answered >= answered + 2)
+    return { wire, mutex, other, held, waiting }
   }
 
   const create = (): Redis => client!.create(sharedRedis().port)
@@ -112,9 +116,6 @@ describe('what happens at the same time', () => {
 
   it('a release that is long on its way: the lease that ends there was long enough', async () => {
     const { wire, held, waiting } = await waitingBehind({ delay: 600, storeTimeout: 10_000 })
-    const { answered } = wire
-    // It asks, and once more when its inbox is open.
-    await until(() => wire.answered === answered + 2)
     // The grant is a claim for a second, and nothing comes through that would make it last.
     wire.keep('requests')
     await held.release()
