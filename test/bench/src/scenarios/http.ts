@@ -7,13 +7,13 @@ import { simpleRedisMutex } from '../contestants/simple-redis-mutex.js'
 import { withoutLock } from '../contestants/without-lock.js'
 import type { Figures } from '../metrics.js'
 import { Process } from '../process.js'
-import type { LoadResult, LoadRun } from '../programs/load.js'
+import type { Load, LoadResult } from '../programs/load.js'
 import type { ServerRun } from '../programs/server.js'
 import { callsBetween, redisUsage } from '../redis-usage.js'
 import { percentile } from '../statistics.js'
 import type { Ground, Scenario } from './scenario.js'
 
-interface Load extends ServerRun, Pick<LoadRun, 'connections' | 'users'> {}
+type Setting = ServerRun & Omit<Load, 'port'>
 
 const uncontended = [withoutLock, redismutex, redisSemaphore, redlock, redlockUniversal]
 const contended = [
@@ -28,23 +28,23 @@ function scenariosOf(framework: keyof typeof names): Scenario[] {
     name: string,
     title: string,
     contestants: readonly Contestant[],
-    load: Omit<Load, 'framework'>,
+    setting: Omit<Setting, 'framework'>,
   ): Scenario => ({
     name: `${framework}-${name}`,
     title: `${names[framework]}, ${title}`,
     about:
       `One ${names[framework]} server answers POST /users/:id, each user locked; autocannon on ` +
-      `${load.connections} connections. Peers in a middleware written by hand, that gives locks ` +
+      `${setting.connections} connections. Peers in a middleware written by hand, that gives locks ` +
       'back whatever the client does.',
     contestants: [...contestants, simpleRedisMutex],
     rounds: 2,
     metrics: [
-      ...(load.work > 0
+      ...(setting.work > 0
         ? (['latency99', 'requests'] as const)
         : (['requests', 'latency99'] as const)),
       ...(['latency50', 'latencyMax', 'requestCommands', 'serverCpu', 'requestRedisCpu'] as const),
     ],
-    measure: (contestant, ground) => measure({ framework, ...load }, contestant, ground),
+    measure: (contestant, ground) => measure({ framework, ...setting }, contestant, ground),
   })
   return [
     scenario('10000-users', '10,000 users', uncontended, {
@@ -65,7 +65,7 @@ export const expressScenarios: readonly Scenario[] = scenariosOf('express')
 export const fastifyScenarios: readonly Scenario[] = scenariosOf('fastify')
 
 async function measure(
-  { framework, work, connections, users }: Load,
+  { framework, work, connections, users }: Setting,
   contestant: Contestant,
   ground: Ground,
 ): Promise<Figures> {
@@ -75,17 +75,17 @@ async function measure(
     Process.start({ program: 'load', ...task }),
   ])
   const port = await server.call<number>('listen', { framework, work } satisfies ServerRun)
-  const run = (duration: number) => {
-    return client.call<LoadResult>('run', { port, connections, users, duration } satisfies LoadRun)
-  }
-  // Twice: the first requests find code that is not compiled yet.
-  await run(2 * ground.warmUp)
+  const collect = (duration: number) => client.call<LoadResult>('collect', duration)
+  await client.call('begin', { port, connections, users } satisfies Load)
+  // Twice as long as others: the first requests find code that is not compiled yet.
+  await collect(2 * ground.warmUp)
   const before = await redisUsage(ground.redis)
   const cpuBefore = await server.call<number>('cpu')
-  const { latencies, elapsed } = await run(ground.duration)
+  const { latencies, elapsed } = await collect(ground.duration)
   const cpuAfter = await server.call<number>('cpu')
   const after = await redisUsage(ground.redis)
-  await Promise.all([server.end(), client.end()])
+  await client.end()
+  await server.end()
   const requests = latencies.length
   return {
     requests: (requests / elapsed) * 1000,
