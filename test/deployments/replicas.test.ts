@@ -137,6 +137,16 @@ for (const library of redisClients) {
       await lock.release()
     })
 
+    it('is waited for once by a server that is new', async () => {
+      await redis.script('FLUSH')
+      await redis.config('RESETSTAT')
+      await withoutReplica(async () => {
+        expect(await rejection(mutex().tryAcquire(key))).to.be.instanceOf(MutexStoreError)
+      })
+      const stats = await redis.info('commandstats')
+      expect(stats).to.match(/cmdstat_wait:calls=1,/)
+    })
+
     it('is given back when too few have it, and it is the store that is to blame', async () => {
       await withoutReplica(async () => {
         const error = await rejection(mutex().acquireLock(key, { blockTime: 700 }))

@@ -12,6 +12,7 @@ export interface Asked {
   readonly verdict: 'granted' | 'queued' | 'refused' | 'failed'
   /** Of a grant. */
   readonly token: number
+  /** For how long the first of the others has waited, in µs; 0 if nobody has. */
   readonly others: number
   /** Of what was not granted: how long the holder has left, in ms. */
   readonly left: number
@@ -67,9 +68,14 @@ export interface Terms {
 
 /** One mutex in Redis, and its four scripts for one item each. */
 export class Mutexlike {
-  readonly names: Names = namesOf(freshKey(), '')
+  readonly names: Names
 
-  constructor(readonly redis: Redis) {}
+  constructor(
+    readonly redis: Redis,
+    lock: string = freshKey(),
+  ) {
+    this.names = namesOf(lock, '')
+  }
 
   get lock(): string {
     return this.names.lock

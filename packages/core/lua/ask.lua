@@ -7,7 +7,8 @@ end
 
 -- One ask for a lock, by an owner that may have asked before. Gives
 --   token             granted for the whole lease; nobody else waits
---   {token, others}   granted; so many others wait
+--   {token, others}   granted; the first of the others has waited for so long, in microseconds (at
+--                     least 1); 0 if nobody else waits
 --   {0, ms}           queued; the holder has ms left (-1: for ever)
 --   {-1, ms}          a try, refused; the same
 local function ask(lock, queue, owner, lease, terms)

@@ -25,12 +25,16 @@ local function enter(queue, owner, terms)
   return known and 0 or 1
 end
 
--- The first of the `left` in the queue who is still waiting, and how many are after it; or nothing. The
--- others are removed.
+local function age(since)
+  return math.max(1, now() - since)
+end
+
+-- The first of the `left` in the queue who is still waiting, with `others`: for how long the next one
+-- has waited, 0 if there is none; or nothing. Those before are removed.
 local function head(queue, left)
-  for others = left - 1, 0, -1 do
-    local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-    local entry, since = first[1], tonumber(first[2])
+  for _ = 1, left do
+    local first = call('ZRANGE', queue, 0, 1, 'WITHSCORES')
+    local entry, since, others = first[1], tonumber(first[2]), first[4] and age(first[4]) or 0
     local owner, claim, patience = match(entry, '^(.+)|(%d+)|(%d+)$')
     if owner and (patience == '0' or since + patience * 1000 > now()) then
       return { entry = entry, owner = owner, claim = tonumber(claim), since = since, others = others }
@@ -40,13 +44,13 @@ local function head(queue, left)
 end
 
 -- Gives a lock to the head of its queue, who hears of it by a push:
--- 'grant|<token>|<others waiting>|<age of the head in microseconds>|<n>'.
+-- 'grant|<token>|<others>|<age of the head in microseconds>|<n>'.
 local function give(lock, queue, waiter)
   local token = next_token()
   call('SET', lock, waiter.owner, 'PX', waiter.claim)
   call('ZREM', queue, waiter.entry)
-  local age = whole(now() - waiter.since)
-  tell(waiter.owner, table.concat({ 'grant', whole(token), waiter.others, age }, '|'))
+  local others, waited = whole(waiter.others), whole(now() - waiter.since)
+  tell(waiter.owner, table.concat({ 'grant', whole(token), others, waited }, '|'))
 end
 
 -- Gives a lock that is free, or about to be, to whoever of the `left` in the queue has waited longest,
@@ -81,7 +85,8 @@ local function wait(lock, queue, owner, lease, terms)
     if terms ~= '' then
       others = others - call('ZREM', queue, owner .. '|' .. match(terms, '^%d+|%d+'))
     end
-    return { next_token(), others }
+    -- They may have waited for however long.
+    return { next_token(), others > 0 and now() or 0 }
   end
   if terms ~= '' then
     enter(queue, owner, terms)

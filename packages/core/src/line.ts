@@ -235,7 +235,8 @@ export class Line implements Asker, Leased, Steward {
 
   /** Nobody holds the tenure: who is next? */
   #advance(tenure: Tenure, at: number): Promise<boolean> | boolean {
-    if (!this.#waiting.first || !this.#mayPassOn(tenure, at)) return this.#giveBack(tenure)
+    const { first } = this.#waiting
+    if (!first || !this.#mayPassOn(tenure, first, at)) return this.#giveBack(tenure)
     const spare = tenure.token === null || tenure.token < tenure.lastToken(at)
     if (!spare || this.around.pace.spent(at)) {
       setImmediate(() => {
@@ -248,9 +249,10 @@ export class Line implements Asker, Leased, Steward {
     return true
   }
 
-  #mayPassOn(tenure: Tenure, at: number): boolean {
+  /** Others get it after a slice, but for those here who have waited for longer than all of them. */
+  #mayPassOn(tenure: Tenure, next: Place, at: number): boolean {
     if (at >= tenure.deadline - Math.min(SPARE, tenure.lease / 8)) return false
-    if (tenure.contended) return at - tenure.since < SLICE
+    if (tenure.contended) return at - tenure.since < SLICE || next.since < tenure.othersSince
     return tenure.heard >= this.around.store.listeningSince || at - tenure.heard < WORD
   }
 

@@ -45,6 +45,8 @@ export abstract class Tenure {
   token: number | null = null
   /** Do other processes wait for the key? */
   contended = false
+  /** If so, nobody there has waited since before this (this process's clock). */
+  othersSince: number = Number.NEGATIVE_INFINITY
   /** As of when `contended` was known. */
   heard = 0
 

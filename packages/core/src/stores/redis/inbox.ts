@@ -9,8 +9,11 @@ const CHECK = 1000
 export interface InboxMessages {
   /** Somebody else waits for what `n` holds or is about to hold. */
   contended(n: number): void
-  /** `n` has been granted its lock, after waiting for `age` ms. */
-  granted(n: number, token: number, others: boolean, age: number): void
+  /**
+   * `n` has been granted its lock, after waiting for `age` ms; the first of the others had waited for
+   * `others` ms then (0: nobody had).
+   */
+  granted(n: number, token: number, others: number, age: number): void
   /** From now on nothing is missed; before, it may have been. */
   live(): void
 }
@@ -144,7 +147,7 @@ class Connection {
     if (what === 'contended') this.#messages.contended(Number(rest[0]))
     if (what === 'grant') {
       const [token = 0, others = 0, age = 0, n = 0] = rest.map(Number)
-      this.#messages.granted(n, token, others > 0, age / 1000)
+      this.#messages.granted(n, token, others / 1000, age / 1000)
     }
   }
 

@@ -123,6 +123,8 @@ export class Replicas {
 class Connection implements Watcher {
   readonly #client: RedisClient
   readonly #watch: Watch
+  /** How often it had broken when the server was last seen to know the script. */
+  #knownSince: number | undefined
 
   constructor(client: RedisClient) {
     this.#client = client.duplicate({
@@ -146,10 +148,14 @@ class Connection implements Watcher {
     this.hasEnded = true
   }
 
+  /**
+   * @param isKnown does the server know the script? That it does not, it says only after the WAIT, so
+   *   one that is new is sent the text
+   */
   async renew(
     items: readonly Item[],
     { count, timeout }: WaitReplicas,
-    isKnown: boolean = true,
+    isKnown: boolean = this.#knownSince === this.#watch.breaks,
   ): Promise<{ answers: readonly Answer[]; replicas: number }> {
     const { breaks } = this.#watch
     const keys: string[] = []
@@ -167,6 +173,7 @@ class Connection implements Watcher {
       if (isUnknown && isKnown) return this.renew(items, { count, timeout }, false)
       throw reply.reason
     }
+    this.#knownSince = breaks
     if (replicas.status === 'rejected') throw replicas.reason
     if (this.#watch.breaks !== breaks) {
       throw new MutexStoreError('the connection broke while replicas were waited for')

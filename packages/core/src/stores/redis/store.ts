@@ -154,7 +154,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     }
     const { lease, delay } = bid.wish.policy
     if (verdict > 0) {
-      this.#grant(bid, verdict, detail > 0, asked, asked + lease - drift(lease))
+      this.#grant(bid, verdict, detail / 1000, asked, asked + lease - drift(lease))
     } else if (verdict === 0) {
       bid.trouble = undefined
       bid.asker.queued(bid)
@@ -193,7 +193,11 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     else this.#regret(bid, settled)
   }
 
-  #grant(bid: Bid, token: number, others: boolean, heard: number, deadline: number): void {
+  /**
+   * @param others for how long, at most, the first of those in other processes had waited at the time
+   *   of `heard`, in ms; 0 if nobody had
+   */
+  #grant(bid: Bid, token: number, others: number, heard: number, deadline: number): void {
     // A grant that lay about while the event loop stalled is over, and is asked for again.
     if (now() >= deadline) {
       bid.state = 'asking'
@@ -210,7 +214,8 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       return
     }
     bid.state = 'held'
-    bid.contended = others || bid.told
+    bid.contended = others > 0 || bid.told
+    bid.othersSince = bid.told ? Number.NEGATIVE_INFINITY : heard - others
     bid.heard = heard
     bid.deadline = deadline
     bid.trouble = undefined
@@ -228,7 +233,8 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       const { answer, since } = await replicas.confirm(bid.names, args, storeTimeout)
       if (bid.state !== 'granted') return
       if (Number(answer) > 0) {
-        this.#grant(bid, bid.first, Number(answer) > 1, since, since + lease - drift(lease))
+        const others = Number(answer) > 1 ? Number.POSITIVE_INFINITY : 0
+        this.#grant(bid, bid.first, others, since, since + lease - drift(lease))
       } else {
         bid.state = 'asking'
         this.#ask(bid)
@@ -309,7 +315,10 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
         this.#forget(bid)
         return false
       }
-      bid.contended = Number(answer) > 1 || bid.told
+      const contended = Number(answer) > 1 || bid.told
+      // Of those who have come since, it is not known for how long they have waited.
+      if (!bid.contended) bid.othersSince = Number.NEGATIVE_INFINITY
+      bid.contended = contended
       bid.heard = asked
       return true
     })
@@ -348,10 +357,12 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       return
     }
     bid.told = true
-    if (bid.state === 'held') bid.contended = true
+    if (bid.state !== 'held') return
+    bid.contended = true
+    bid.othersSince = Number.NEGATIVE_INFINITY
   }
 
-  granted(n: number, token: number, others: boolean, age: number): void {
+  granted(n: number, token: number, others: number, age: number): void {
     const at = now()
     const bid = this.#bids.get(n)
     if (bid?.state === 'asking') {

@@ -1,0 +1,151 @@
+import { EventEmitter, once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Mutex, RedisMutex, type RedisMutexOptions } from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { namesOf } from '../../packages/core/src/stores/redis/names.js'
+import { scripts, type Verb } from '../../packages/core/src/stores/redis/scripts.js'
+import { range, until } from '../conformance/ground.js'
+import { Mutexlike, Peer } from '../protocol/redis-state.js'
+import { atEnd } from '../support/cleanup.js'
+import { redisClients } from '../support/clients.js'
+import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
+import { Tap } from './tap.js'
+
+/** They ask once, and are told. */
+const patient = { blockTime: 15_000, delay: 12_000, expiry: 20_000, lease: 20_000 }
+
+/** Longer than the slice for which a process may go on by itself, in ms. */
+const LONG = 6
+
+for (const client of redisClients) {
+  describe(`whose turn it is when other processes wait, by way of ${client.name}`, () => {
+    let server: RedisServer
+    let redis: Redis
+    let tap: Tap
+    let key: string
+    let order: string[]
+
+    // A server of its own, so that nobody else's commands are counted.
+    before(async () => {
+      server = await startRedis()
+    })
+    after(() => server.stop())
+
+    beforeEach(async () => {
+      redis = client.create(server.port)
+      tap = await Tap.open(client.create(server.port), server.port)
+      key = freshKey()
+      order = []
+    })
+
+    /** Another process, as far as Redis can tell. */
+    function create(more?: RedisMutexOptions, connection = client.create(server.port)): RedisMutex {
+      const mutex = new RedisMutex(connection, { ...patient, ...more })
+      atEnd(() => mutex.close())
+      return mutex
+    }
+
+    /** From now on it is told at once of all that concerns it, and has no need to ask again. */
+    async function listens(mutex: RedisMutex): Promise<RedisMutex> {
+      const other = freshKey()
+      const lock = await create().acquireLock(other)
+      const waiter = mutex.acquireLock(other)
+      await tap.told('subscribe')
+      await lock.release()
+      await (await waiter).release()
+      await tap.take()
+      return mutex
+    }
+
+    const take = (mutex: Mutex, who: string, hold: () => Promise<unknown> = () => sleep(LONG)) =>
+      mutex.runExclusive(key, async () => {
+        order.push(who)
+        await hold()
+      })
+
+    const queued = (count: number) =>
+      until(async () => (await redis.zcard(namesOf(`mutex:${key}`, '').queue)) === count)
+
+    /** What Redis has said by now has been read. */
+    async function caughtUp(): Promise<void> {
+      await redis.ping()
+      for (const _ of range(3)) await new Promise((resolve) => setImmediate(resolve))
+    }
+
+    const countOf = (verb: Verb, calls: string[][]) =>
+      calls.filter(([, sha, text]) => sha === scripts[verb].sha || text === scripts[verb].text)
+        .length
+
+    it('those who have waited for longer than anybody elsewhere go first, without a command', async () => {
+      const [here, there] = [await listens(create()), await listens(create())]
+      const holder = await create().acquireLock(key)
+      const all = range(4).map((n) => take(here, `here ${n}`))
+      await queued(1)
+      // Ages are measured here and told there: leave more between them than that can blur.
+      await sleep(50)
+      all.push(take(there, 'there'))
+      await queued(2)
+      await sleep(50)
+      all.push(take(here, 'here at last'))
+      await tap.take()
+      await holder.release()
+      await Promise.all(all)
+      expect(order).to.deep.equal([...range(4).map((n) => `here ${n}`), 'there', 'here at last'])
+      // The first holder's, one of each process when the other one's turn comes, and the last.
+      expect(countOf('release', await tap.take())).to.equal(4)
+    })
+
+    /** Asks like one who has waited for long; when its turn comes, it gives the lock back at once. */
+    async function askLate(connection: Redis): Promise<void> {
+      const terms = { waited: 9000, blockTime: 20_000, claim: 5000 }
+      const peer = await Peer.start(client.create(server.port))
+      const owner = peer.owner()
+      const [asking, late] = [connection, redis].map((one) => new Mutexlike(one, `mutex:${key}`))
+      expect(await asking?.acquire(owner, terms)).to.include({ verdict: 'queued' })
+      await until(async () => (await redis.get(`mutex:${key}`)) === owner)
+      order.push('late')
+      await late?.release(owner, undefined, undefined, terms)
+    }
+
+    it('Redis is asked once others have been heard of, who may be older', async () => {
+      const [here, there] = [await listens(create()), await listens(create())]
+      const holder = await create().acquireLock(key)
+      const gate = new EventEmitter()
+      const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
+      await queued(1)
+      await sleep(50)
+      all.push(take(there, 'there'))
+      await queued(2)
+      await holder.release()
+      await until(() => order.length === 1)
+      all.push(askLate(redis))
+      await queued(2)
+      await caughtUp()
+      gate.emit('open')
+      await Promise.all(all)
+      expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
+    })
+
+    it('Redis is asked once a renewal tells of others, of whom nothing was heard', async () => {
+      await redis.call('ACL', 'SETUSER', 'quiet', 'on', 'nopass', '~*', '+@all', 'resetchannels')
+      const quiet = client.create(server.port, { username: 'quiet', password: 'x' })
+      const here = await listens(create({ lease: 1000 }))
+      const holder = await create().acquireLock(key)
+      const gate = new EventEmitter()
+      const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
+      await queued(1)
+      await holder.release()
+      await until(() => order.length === 1)
+      await caughtUp()
+      all.push(askLate(quiet))
+      await queued(1)
+      await tap.take()
+      await until(async () => countOf('renew', await tap.take()) > 0)
+      await caughtUp()
+      gate.emit('open')
+      await Promise.all(all)
+      expect(order).to.deep.equal(['here 0', 'late', 'here 1'])
+    })
+  })
+}
