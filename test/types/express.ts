@@ -1,5 +1,10 @@
 import { type Lock, type Mutex, memoryStore } from '@redismutex/core'
-import { type RequestLock, type RequestLockOptions, requestLock } from '@redismutex/express'
+import {
+  type RefusalError,
+  type RequestLock,
+  type RequestLockOptions,
+  requestLock,
+} from '@redismutex/express'
 import express from 'express'
 import { Cluster, Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
@@ -18,7 +23,7 @@ requestLock({ keyFrom: async (req) => [req.path, 'all'] as const })
 requestLock({ keyFrom: () => null, skip: async (req) => req.secure, methods: ['POST'] })
 requestLock({
   keyFrom,
-  onBusy(req, res, next, error) {
+  onBusy(req, res, next, error: RefusalError) {
     if (req.secure) next(error)
     else res.status(error.statusCode).set(error.headers).json({ code: error.code })
   },
@@ -39,6 +44,11 @@ app.post(
     res.json({ id: req.params.id, waited: req.lock?.waited, body: req.body })
   }),
 )
+
+const handler = requestLock.wrap(async (req, res) => {
+  res.json({ id: req.params.id, page: req.query.page, body: req.body.item, user: res.locals.user })
+})
+app.post('/named/:id', lock, handler)
 
 const mutex: Mutex = lock.mutex
 const closed: Promise<void> = lock.close()

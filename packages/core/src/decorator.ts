@@ -32,6 +32,7 @@ export type Exclusive<This, Args extends unknown[]> = <
  * @param redis an ioredis client
  * @param keyOrFunction a static key, or a function that makes one from the same arguments (and
  *   `this`) as the call
+ * @param options those of the `RedisMutex` that it makes
  * @throws TypeError, RangeError as `new RedisMutex(redis, options)` does; the wrapped function
  *   rejects as `mutex.runExclusive` does
  *

@@ -83,7 +83,10 @@ export class MutexReentryError extends MutexError {
   override readonly code = 'ERR_MUTEX_REENTRY'
 }
 
-/** What was to be released is not held any more; `cause` says why. */
+/**
+ * What was to be released is not held any more: the message says why. `cause` is what its signal
+ * aborted with, if it had.
+ */
 export class MutexUnlockError extends MutexError {
   override readonly code = 'ERR_MUTEX_UNLOCK'
 }

@@ -114,13 +114,14 @@ export class Lock implements AsyncDisposable {
   }
 
   /**
-   * Gives the lock back. The next waiter in this process has it before this returns.
+   * Gives the lock back. The next waiter in this process has it before this returns, unless others are
+   * due first: other processes, or everything else after 2 ms of hand-overs in one turn of the event loop.
    *
    * It may be left unawaited: a rejection that nobody handles does not end the process, and the
    * lease ends the lock.
    *
    * @throws MutexUnlockError if it had expired, was overridden by another holder, or had been
-   *   released already; `cause` says which
+   *   released already; the message says which
    * @throws MutexStoreError if the store could not be asked; the lease then ends the lock
    */
   release(): Promise<void> {

@@ -1,4 +1,4 @@
-/** What `mutex.stats()` counts. */
+/** What `mutex.stats()` counts: of several keys each. */
 export interface MutexStats {
   /** Locks held now. */
   held: number
@@ -6,7 +6,7 @@ export interface MutexStats {
   waiting: number
   /** Locks acquired so far. */
   acquired: number
-  /** Callers refused so far, for whatever reason. */
+  /** Callers refused so far, when they waited or tried, for whatever reason. */
   refused: number
   /** Locks that ended without a release: lost, expired, or taken away by `close()`. */
   lost: number

@@ -1,4 +1,5 @@
 export type { Lock, Mutex } from '@redismutex/core'
+export type { RefusalError } from '@redismutex/core/request'
 export {
   type OnBusy,
   type RequestLock,

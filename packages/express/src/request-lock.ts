@@ -116,7 +116,8 @@ class ThroughExpress extends Passage<Request, OnBusy> {
  *
  * @throws TypeError, RangeError for wrong options: each names the option, the value and the rule
  * @example
- * app.post('/cart', requestLock({ redis, keyFrom: (req) => req.user?.id }), handler)
+ * const keyFrom = (req) => (req.user ? `user:${req.user.id}` : null)
+ * app.post('/cart', requestLock({ redis, keyFrom }), handler)
  */
 export const requestLock: {
   (options: RequestLockOptions): RequestLock

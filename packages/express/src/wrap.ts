@@ -22,7 +22,13 @@ export type AnyHandler<P, ResBody, ReqBody, Query, Locals extends Record<string,
  *   await index(req.body) // still under the lock
  * }))
  */
-export function wrap<P, ResBody, ReqBody, Query, Locals extends Record<string, unknown>>(
+export function wrap<
+  P = Request['params'],
+  ResBody = unknown,
+  ReqBody = Request['body'],
+  Query = Request['query'],
+  Locals extends Record<string, unknown> = Response['locals'],
+>(
   handler: AnyHandler<P, ResBody, ReqBody, Query, Locals>,
 ): RequestHandler<P, ResBody, ReqBody, Query, Locals> {
   if (typeof handler !== 'function' || handler.length > 3) {

@@ -1,3 +1,4 @@
 export type { Lock, Mutex } from '@redismutex/core'
-export type { OnBusy, RequestLockOptions, RouteLockOptions } from './options.js'
+export type { RefusalError } from '@redismutex/core/request'
+export type { LockHook, OnBusy, RequestLockOptions, RouteLockOptions } from './options.js'
 export { requestLock, requestLock as default } from './plugin.js'

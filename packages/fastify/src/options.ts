@@ -22,8 +22,9 @@ export type LockHook = 'onRequest' | 'preParsing' | 'preValidation' | 'preHandle
 /** The options of the plugin. */
 export interface RequestLockOptions extends SharedOptions<FastifyRequest, OnBusy> {
   /**
-   * The hook in which requests wait. Before `preHandler` there is no body to make a key from, and
-   * in `onRequest` the wait counts against `server.requestTimeout`.
+   * The hook in which requests wait. In `onRequest` and `preParsing` there is no body to make a key
+   * from, and the wait counts against `server.requestTimeout` unless the body has arrived; in
+   * `preValidation` the body is not validated.
    * @default 'preHandler'
    */
   hook?: LockHook | undefined

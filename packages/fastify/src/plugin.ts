@@ -111,13 +111,13 @@ function addTiming(reply: FastifyReply, waited: number): void {
  * A Fastify plugin that runs the requests of one key one at a time: each holds the lock until the
  * server has ended its response and the handler is done.
  *
- * Routes declared after it take locks for POST, PUT, PATCH and DELETE, and whatever the method with
- * `config: { lock: true }` or `{ lock: { …options } }`; `false` takes none. It decorates the app with
+ * With a `keyFrom`, routes declared after it take locks for POST, PUT, PATCH and DELETE. A route takes
+ * one whatever its method with `config: { lock: true }` or `{ lock: { …options } }`; `false` takes none. It decorates the app with
  * `mutex` and requests with `lock`. In a context of its own it is for the routes there.
  *
  * @throws TypeError, RangeError for wrong options: each names the option, the value and the rule
  * @example
- * await app.register(requestLock, { redis, keyFrom: (request) => request.user?.id })
+ * await app.register(requestLock, { redis, keyFrom: ({ user }) => (user ? `user:${user.id}` : null) })
  * app.post('/cart', handler)
  * app.get('/report', { config: { lock: { blocking: false } } }, handler)
  */

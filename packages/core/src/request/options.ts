@@ -7,8 +7,9 @@ import type { Store } from '../stores/store.js'
 import type { KeyFrom } from './key.js'
 
 /**
- * What one route may set for itself. The options of a mutex are among them, with two defaults of
- * their own: `expiry` is `Infinity` (as long as the request lives) and `maxWaiting` is 50.
+ * What one route may set for itself. The options of a mutex are among them, with defaults of
+ * their own: `expiry` is `Infinity` (as long as the request lives), so that `lease` is 10000 ms, and
+ * `maxWaiting` is 50.
  */
 export interface LockOptions<Req, OnBusy> extends MutexOptions {
   /** Names what the request is to hold: a key, several, or `null` or `undefined` for no lock. */

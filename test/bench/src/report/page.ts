@@ -61,7 +61,7 @@ function missed(judgements: readonly Judgement[]): string {
   }
   if (scenarios.size === 0) return ''
   const lines = [...scenarios].map(([why, names]) => `- ${names.join(', ')}: ${why}`)
-  return `What keeps from those that are missed, and what would change that:\n\n${lines.join('\n')}\n\n`
+  return `What stands in the way of those that are missed, and what would help:\n\n${lines.join('\n')}\n\n`
 }
 
 function section(outcome: Outcome): string {

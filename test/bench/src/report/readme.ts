@@ -30,8 +30,8 @@ export function withFigures(readme: string, { entries }: Outcome, { rounds }: Fa
   ])
   const words =
     'Side by side on one machine: 4 processes × 4 loops on one key, each lock held for 5 ms, everything ' +
-    'else at its defaults but with a minute or no limit to waiting. The median of ' +
-    `${rounds} rounds, the lowest and the highest; *commands* are those that clients sent. The rest of ` +
+    'else at its defaults, but for a minute or no limit to waiting and the poll of those named “10 ms”. ' +
+    `The median of ${rounds} rounds, the lowest and the highest; *commands* are those that clients sent. The rest of ` +
     'what `npx -y pnpm@12 bench` measures, and on what machine, is in ' +
     '[docs/performance.md](docs/performance.md).'
   return `${readme.slice(0, from + BEGIN.length)}\n\n${words}\n\n${table}\n\n${readme.slice(to)}`

@@ -28,7 +28,7 @@ const stores = new WeakMap<RedisClient, Set<QuorumStore>>()
  *
  * It is redis.io's distributed-locks algorithm. There is no order between processes: whoever asks at
  * the right moment is next. A process asks again after 5 to 10 ms, and while the holder stays the same
- * after twice as long each time, up to `delay`.
+ * after 1.5 times as long each time, up to `delay`.
  *
  * A master that comes back without its data has forgotten whom it gave its vote: let it stay away for
  * as long as the longest `lease`, or have it keep its data with `appendfsync always`.

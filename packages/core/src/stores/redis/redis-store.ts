@@ -37,7 +37,7 @@ export const redisStoreOptionNames: readonly string[] = ['keyPrefix', 'waitRepli
 const stores = new WeakMap<RedisClient, Map<string, Store>>()
 
 /**
- * The store of the locks with one prefix in what an ioredis client speaks to: one Redis or Valkey,
+ * The store of the locks with one prefix in what an ioredis client speaks to: one Redis,
  * Sentinel, or a Cluster. The same client and options give the same store.
  *
  * @throws TypeError for a wrong connection, or wrong options
