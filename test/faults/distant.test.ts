@@ -14,7 +14,7 @@ describe('when Redis is farther away than a lease is long', () => {
     const options = { blockTime: 700, delay: 20, expiry: 2000, lease: 100, storeTimeout: 600 }
     const mutex = new RedisMutex(library.create(proxy.port), options)
     atEnd(() => mutex.close())
-    await mutex.runExclusive(freshKey(), () => {})
+    await mutex.with({ lease: 2000 }).runExclusive(freshKey(), () => {})
     proxy.delay(60)
     const key = freshKey()
     expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(BlockTimeExceedError)

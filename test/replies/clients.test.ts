@@ -39,7 +39,7 @@ async function life(here: Redis, there: Redis, prefix: string): Promise<void> {
     blockTime: 15_000,
     delay: 12_000,
     expiry: 60_000,
-    lease: 2000,
+    lease: 4000,
     // Dozens of clients connect in this moment.
     storeTimeout: 10_000,
   }
@@ -56,14 +56,16 @@ async function life(here: Redis, there: Redis, prefix: string): Promise<void> {
     expect(await there.get(lockName)).to.equal(held.value)
     const left = Number(await there.pttl(lockName))
     const waiting = other.acquireLock('key')
+    // If anything fails before, that is what is told of.
+    waiting.catch(() => {})
     await until(async () => Number(await here.zcard(queueName)) === 1)
     await held.release()
     const next = await waiting
     expect(next.waited, 'it was told').to.be.below(12_000)
-    expect(left).to.be.within(1, 2000)
+    expect(left).to.be.within(1, 4000)
     // The lease has been made whole again once half of it was gone.
-    await until(async () => Number(await here.pttl(lockName)) < 1100)
-    await until(async () => Number(await here.pttl(lockName)) > 1500)
+    await until(async () => Number(await here.pttl(lockName)) < 2200)
+    await until(async () => Number(await here.pttl(lockName)) > 3000)
     expect(next.signal.reason).to.equal(undefined)
     expect(BigInt(next.fencingToken as string) > 0n).to.equal(true)
     await next.release()

@@ -101,7 +101,8 @@ describe('a command', () => {
     // It may have to wait for a Redis that is frozen, or comes back.
     other = new RedisMutex(client.create(server.port), { ...options, storeTimeout: 5000 })
     atEnd(() => Promise.all([mutex.close(), other.close()]))
-    await Promise.all([mutex, other].map((one) => one.runExclusive(freshKey(), () => {})))
+    const patient = mutex.with({ storeTimeout: 5000 })
+    await Promise.all([patient, other].map((one) => one.runExclusive(freshKey(), () => {})))
   })
 
   const queued = (count: number) =>
