@@ -1,13 +1,14 @@
 import {
   Mutex,
   MutexClosedError,
+  MutexError,
   MutexExpiredError,
   memoryStore,
   RedisMutex,
 } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
-import { aborted, rejection, until } from '../conformance/ground.js'
+import { aborted, rejection, stall, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freshKey, sharedRedis, startRedis } from '../support/redis.js'
@@ -48,6 +49,29 @@ describe('what happens at the same time', () => {
   const create = (): Redis => client!.create(sharedRedis().port)
   const queued = (count: number) =>
     until(async () => (await look.zcard(`redismutex:queue:{mutex:${key}}`)) === count)
+
+  it('a stall for longer than blockTime: no timer is set for a time that is over, which Node.js warns of', async () => {
+    const mutex = await mutexOn(create(), { blockTime: 300, storeTimeout: 300, delay: 100 })
+    const held = await (await mutexOn(create())).acquireLock(key)
+    const delays: unknown[] = []
+    const { setTimeout } = globalThis
+    const noting = ((callback: () => void, ms?: number, ...rest: []) => {
+      delays.push(ms)
+      return setTimeout(callback, ms, ...rest)
+    }) as typeof setTimeout
+    globalThis.setTimeout = noting
+    try {
+      const refused = rejection(mutex.acquireLock(key))
+      // It has been sent by then.
+      setImmediate(() => stall(400))
+      expect(await refused).to.be.instanceOf(MutexError)
+    } finally {
+      globalThis.setTimeout = setTimeout
+    }
+    expect(delays).to.not.have.length(0)
+    expect(delays.filter((ms) => Number(ms) < 0)).to.deep.equal([])
+    await held.release()
+  })
 
   it('expiry: the next holder, to whom the lock passed for that, is timed as well', async () => {
     const mutex = new Mutex(memoryStore(), { blockTime: 90, expiry: 100 })

@@ -1,4 +1,4 @@
-import { drift, LONGEST_TIMER, now } from './clock.js'
+import { drift, now, timerUntil } from './clock.js'
 import { Fifo, type Link } from './fifo.js'
 import { asNobody } from './nobody.js'
 import { endOf, lasts, type Store, type Tenure } from './stores/store.js'
@@ -49,8 +49,7 @@ export class Keeper {
     if (at >= this.#next) return
     this.#next = at
     clearTimeout(this.#timer)
-    const wait = Math.min(Math.max(Math.ceil(at - now()), 0), LONGEST_TIMER)
-    this.#timer = asNobody(() => setTimeout(() => this.#look(), wait))
+    this.#timer = asNobody(() => setTimeout(() => this.#look(), timerUntil(at)))
     this.#timer.unref()
   }
 

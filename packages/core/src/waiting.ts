@@ -1,4 +1,4 @@
-import { now } from './clock.js'
+import { now, timerUntil } from './clock.js'
 import { Fifo } from './fifo.js'
 import { asNobody } from './nobody.js'
 import type { Place } from './place.js'
@@ -43,7 +43,7 @@ export class Waiting extends Fifo<Place> {
     if (at >= this.#next) return
     this.#next = at
     clearTimeout(this.#timer)
-    this.#timer = asNobody(() => setTimeout(() => this.#ring(at), Math.ceil(at - now())))
+    this.#timer = asNobody(() => setTimeout(() => this.#ring(at), timerUntil(at)))
   }
 
   #ring(expected: number): void {

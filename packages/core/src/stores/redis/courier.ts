@@ -1,4 +1,4 @@
-import { now } from '../../clock.js'
+import { now, timerUntil } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import { Fifo } from '../../fifo.js'
 import { asNobody } from '../../nobody.js'
@@ -131,7 +131,7 @@ export class Courier<Verb extends string, Names> {
     clearTimeout(this.#timer)
     // A turn of the event loop later, so that what came during a stall has been read.
     const look = () => setImmediate(() => this.#look())
-    this.#timer = asNobody(() => setTimeout(look, Math.ceil(at - now())))
+    this.#timer = asNobody(() => setTimeout(look, timerUntil(at)))
     // What is on its way keeps the process alive by its connection.
     this.#timer.unref()
   }
