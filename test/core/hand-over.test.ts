@@ -1,8 +1,14 @@
-import { Mutex, MutexClosedError, memoryStore, type Store } from '@redismutex/core'
+import {
+  Mutex,
+  MutexClosedError,
+  MutexUnlockError,
+  memoryStore,
+  type Store,
+} from '@redismutex/core'
 import { expect } from 'chai'
 import { Bid } from '../../packages/core/src/stores/redis/bid.js'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
-import { rejection } from '../conformance/ground.js'
+import { rejection, stall } from '../conformance/ground.js'
 
 /** A turn of the event loop. */
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -81,6 +87,87 @@ describe('a hand-over inside the process, when no fencing token is left for it',
     await mutex.close()
     expect(await waiting).to.be.instanceOf(MutexClosedError)
     expect(releases).to.equal(1)
+  })
+})
+
+describe('a hand-over inside the process, when the lease is about to end', () => {
+  let deadline: () => number
+  let renewals: (() => Promise<boolean>)[]
+  let releases: number
+  let mutex: Mutex
+  const short = { blockTime: 900, delay: 90, expiry: 2000, lease: 100 }
+  const long = { blockTime: 5000, delay: 500, expiry: 20_000, lease: 10_000 }
+
+  beforeEach(() => {
+    renewals = []
+    releases = 0
+    const memory = memoryStore()
+    const store: Store = {
+      ...memory,
+      tenure(asker, wish) {
+        const tenure = memory.tenure(asker, wish)
+        return Object.defineProperty(tenure, 'deadline', {
+          get: () => deadline(),
+          set: (renewed: number) => {
+            if (renewed < Number.POSITIVE_INFINITY) deadline = () => renewed
+          },
+        })
+      },
+      renew: () => renewals.shift()?.() ?? Promise.resolve(true),
+      release(...args) {
+        releases++
+        return memory.release(...args)
+      },
+    }
+    mutex = new Mutex(store, short)
+  })
+
+  it('takes place for one who can renew it in time, and not for one who needs longer', async () => {
+    const never = () => new Promise<boolean>(() => {})
+    for (const [next, expected] of [
+      [mutex, 0],
+      [mutex.with(long), 1],
+    ] as const) {
+      deadline = () => performance.now() + 50
+      renewals = [never]
+      releases = 0
+      const lock = await mutex.acquireLock('key')
+      const waiting = next.acquireLock('key')
+      await lock.release()
+      const held = await waiting
+      expect(releases).to.equal(expected)
+      await held.release()
+    }
+  })
+
+  it('is over if a stall lasts until after it, whatever a renewal says then', async () => {
+    const end = performance.now() + 100
+    deadline = () => end
+    renewals = [
+      async () => {
+        stall(150)
+        return true
+      },
+    ]
+    const lock = await mutex.with(long).acquireLock('key')
+    expect(lock.signal.aborted).to.equal(true)
+    expect(await rejection(lock.release())).to.be.instanceOf(MutexUnlockError)
+  })
+
+  it('leaves time for another renewal if one fails, however long the next lease is', async () => {
+    const end = performance.now() + 400
+    deadline = () => end
+    let tries = 0
+    const failing = async () => {
+      tries++
+      throw new Error('not now')
+    }
+    renewals = [failing]
+    const lock = await mutex.with(long).acquireLock('key')
+    await new Promise((resolve) => setTimeout(resolve, 600))
+    expect(tries).to.equal(1)
+    expect(lock.signal.aborted).to.equal(false)
+    await lock.release()
   })
 })
 

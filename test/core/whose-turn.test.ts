@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Mutex, RedisMutex, type RedisMutexOptions } from '@redismutex/core'
@@ -6,7 +7,7 @@ import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
 import { scripts, type Verb } from '../../packages/core/src/stores/redis/scripts.js'
 import { range, until } from '../conformance/ground.js'
-import { Mutexlike, Peer } from '../protocol/redis-state.js'
+import { Mutexlike } from '../protocol/redis-state.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
@@ -96,16 +97,15 @@ for (const client of redisClients) {
       expect(countOf('release', await tap.take())).to.equal(4)
     })
 
-    /** Asks like one who has waited for long; when its turn comes, it gives the lock back at once. */
-    async function askLate(connection: Redis): Promise<void> {
-      const terms = { waited: 9000, blockTime: 20_000, claim: 5000 }
-      const peer = await Peer.start(client.create(server.port))
-      const owner = peer.owner()
-      const [asking, late] = [connection, redis].map((one) => new Mutexlike(one, `mutex:${key}`))
+    /** Asks at once, like one who has waited for so long (ms); when its turn comes, it gives the lock back. */
+    async function ask(who: string, waited: number, connection: Redis): Promise<void> {
+      const terms = { waited, blockTime: 20_000, claim: 5000 }
+      const owner = `${randomBytes(16).toString('base64url')}|1`
+      const [asking, own] = [connection, redis].map((one) => new Mutexlike(one, `mutex:${key}`))
       expect(await asking?.acquire(owner, terms)).to.include({ verdict: 'queued' })
       await until(async () => (await redis.get(`mutex:${key}`)) === owner)
-      order.push('late')
-      await late?.release(owner, undefined, undefined, terms)
+      order.push(who)
+      await own?.release(owner, undefined, undefined, terms)
     }
 
     it('Redis is asked once others have been heard of, who may be older', async () => {
@@ -119,7 +119,7 @@ for (const client of redisClients) {
       await queued(2)
       await holder.release()
       await until(() => order.length === 1)
-      all.push(askLate(redis))
+      all.push(ask('late', 9000, redis))
       await queued(2)
       await caughtUp()
       gate.emit('open')
@@ -127,25 +127,52 @@ for (const client of redisClients) {
       expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
     })
 
-    it('Redis is asked once a renewal tells of others, of whom nothing was heard', async () => {
-      await redis.call('ACL', 'SETUSER', 'quiet', 'on', 'nopass', '~*', '+@all', 'resetchannels')
-      const quiet = client.create(server.port, { username: 'quiet', password: 'x' })
+    it('Redis is asked once a renewal tells of an older one, of whom nothing was heard', async () => {
       const here = await listens(create({ lease: 1000 }))
+      const there = await listens(create())
       const holder = await create().acquireLock(key)
       const gate = new EventEmitter()
       const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
       await queued(1)
+      await sleep(50)
+      all.push(take(there, 'there'))
+      await queued(2)
       await holder.release()
       await until(() => order.length === 1)
       await caughtUp()
-      all.push(askLate(quiet))
-      await queued(1)
+      await redis.call('ACL', 'SETUSER', 'quiet', 'on', 'nopass', '~*', '+@all', 'resetchannels')
+      const quiet = client.create(server.port, { username: 'quiet', password: 'x' })
+      all.push(ask('late', 9000, quiet))
+      await queued(2)
       await tap.take()
       await until(async () => countOf('renew', await tap.take()) > 0)
       await caughtUp()
       gate.emit('open')
       await Promise.all(all)
-      expect(order).to.deep.equal(['here 0', 'late', 'here 1'])
+      expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
+    })
+
+    it('Redis is asked if others might not have been heard of', async () => {
+      const here = await listens(create())
+      const holder = await create().acquireLock(key)
+      const gate = new EventEmitter()
+      const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
+      await queued(1)
+      await sleep(50)
+      all.push(ask('there', 0, redis))
+      await queued(2)
+      await holder.release()
+      await until(() => order.length === 1)
+      await caughtUp()
+      // In one go, so that nobody listens.
+      const killed = redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+      all.push(ask('late', 9000, redis))
+      await killed
+      await until(() => here.store.listeningSince === Number.POSITIVE_INFINITY)
+      await until(() => here.store.listeningSince < Number.POSITIVE_INFINITY)
+      gate.emit('open')
+      await Promise.all(all)
+      expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
     })
   })
 }

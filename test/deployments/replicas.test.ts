@@ -9,8 +9,10 @@ import {
 } from '@redismutex/core'
 import { expect } from 'chai'
 import { Cluster, type Redis } from 'ioredis'
+import { scripts } from '../../packages/core/src/stores/redis/scripts.js'
 import { aborted, range, rejection, until } from '../conformance/ground.js'
-import { Wire } from '../faults/wire.js'
+import { Tap } from '../core/tap.js'
+import { loseNext, Wire } from '../faults/wire.js'
 import { atEnd } from '../support/cleanup.js'
 import { type RedisClient, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
@@ -42,7 +44,7 @@ for (const library of redisClients) {
 
     const lockName = () => `mutex:${key}`
     const free = async () => (await redis.exists(lockName())) === 0
-    const waiting = async () => {
+    const waitingThere = async () => {
       const list = (await redis.call('CLIENT', 'LIST')) as string
       return list.split('\n').filter((line) => line.includes('cmd=wait'))
     }
@@ -118,6 +120,149 @@ for (const library of redisClients) {
       await until(free)
     })
 
+    /** What is asked of Redis can be kept on its way; it asks once more when its inbox is open. */
+    async function waitingBehind(more: RedisMutexOptions) {
+      const client = library.create(servers.primary.port)
+      const wire = new Wire(client)
+      const user = new RedisMutex(client, { ...options, lease: 15_000, ...more })
+      atEnd(() => user.close())
+      await user.runExclusive(freshKey(), () => {})
+      const plain = { lease: 15_000, waitReplicas: undefined }
+      const held = await mutex(plain).acquireLock(key)
+      const { answered } = wire
+      const waiting = user.acquireLock(key)
+      await until(() => wire.answered >= answered + 2)
+      const next = mutex(plain).acquireLock(key)
+      await until(async () => (await redis.zcard(`redismutex:queue:{${lockName()}}`)) === 2)
+      return { wire, user, held, waiting, next }
+    }
+
+    it('has a higher token than whoever had it since the grant that is confirmed', async () => {
+      const terms = { storeTimeout: 10_000, waitReplicas: { count: 1, timeout: 4000 } }
+      const { wire, user, held, waiting, next } = await waitingBehind({ ...terms, delay: 300 })
+      let token = 0n
+      await withoutReplica(async () => {
+        // Another one waits for the replica, so that the claim ends before it is confirmed.
+        user.acquireLock(freshKey()).catch(() => {})
+        await until(async () => (await waitingThere()).length === 1)
+        wire.keep('requests')
+        await until(() => wire.kept > 0)
+        wire.keepNoMore()
+        await held.release()
+        const lock = await next
+        token = BigInt(lock.fencingToken as string)
+        await lock.release()
+        // A late ask gets it back, by the same owner.
+        wire.pass()
+        await until(async () => !(await free()))
+      })
+      const lock = await waiting
+      expect(BigInt(lock.fencingToken as string) > token).to.equal(true)
+      await lock.release()
+    })
+
+    it('does not come by a push that is older than an ask', async () => {
+      const pushes: (() => void)[] = []
+      let late = false
+      const client = library.create(servers.primary.port)
+      const duplicate = client.duplicate.bind(client)
+      client.duplicate = (override?: object) => {
+        const inbox = duplicate(override)
+        const on = inbox.on.bind(inbox) as (event: string, listener: () => void) => typeof inbox
+        const onLate = (event: string, listener: (...args: unknown[]) => void) =>
+          on(event, (...args: unknown[]) => {
+            if (event === 'message' && late) pushes.push(() => listener(...args))
+            else listener(...args)
+          })
+        return Object.assign(inbox, { on: onLate })
+      }
+      const wire = new Wire(client)
+      const user = new RedisMutex(client, {
+        ...options,
+        lease: 15_000,
+        delay: 150,
+        storeTimeout: 10_000,
+      })
+      atEnd(() => user.close())
+      await user.runExclusive(freshKey(), () => {})
+      const plain = { lease: 15_000, waitReplicas: undefined }
+      const held = await mutex(plain).acquireLock(key)
+      const { answered } = wire
+      const waiting = user.acquireLock(key)
+      await until(() => wire.answered >= answered + 2)
+      const next = mutex(plain).acquireLock(key)
+      await until(async () => (await redis.zcard(`redismutex:queue:{${lockName()}}`)) === 2)
+      late = true
+      let lock: Lock | undefined
+      await withoutReplica(async () => {
+        await held.release()
+        // By now the ask that found the grant has not been confirmed, and has given it back.
+        lock = await next
+      })
+      const token = BigInt(lock?.fencingToken as string)
+      wire.keep('replies')
+      await lock?.release()
+      await until(() => wire.kept > 0)
+      late = false
+      for (const push of pushes) push()
+      wire.pass()
+      const got = await waiting
+      expect(BigInt(got.fencingToken as string) > token).to.equal(true)
+      await got.release()
+    })
+
+    it('is not held by an owner whose lock may be taken back once more', async () => {
+      const proxy = await startProxy(servers.primary.port)
+      const client = library.create(proxy.port)
+      client.duplicate = (override?: object) => library.create(servers.primary.port, override)
+      const user = new RedisMutex(client, { ...options, storeTimeout: 5000 })
+      atEnd(() => user.close())
+      await user.runExclusive(freshKey(), () => {})
+      const again = loseNext(client, scripts.cancel.sha, proxy)
+      let refused: Promise<unknown> | undefined
+      await withoutReplica(async () => {
+        refused = rejection(user.acquireLock(key))
+        await until(async () => !(await free()))
+        await until(free)
+      })
+      expect(await refused).to.be.instanceOf(MutexStoreError)
+      const lock = await user.acquireLock(key)
+      await again(redis)
+      expect(await redis.get(lockName())).to.equal(lock.value)
+      await lock.release()
+    })
+
+    it('is asked for no more once it has been given back', async () => {
+      const { wire, held, waiting, next } = await waitingBehind({ delay: 1000 })
+      wire.keep('replies')
+      await until(() => wire.kept === 1)
+      wire.keepNoMore()
+      let lock: Lock | undefined
+      await withoutReplica(async () => {
+        const { answered } = wire
+        await held.release()
+        lock = await next
+        await until(() => wire.answered > answered)
+      })
+      wire.pass()
+      await lock?.release()
+      await (await waiting).release()
+      const { answered } = wire
+      await sleep(1300)
+      expect(wire.answered).to.equal(answered)
+    })
+
+    it('works again when its client has been connected again', async () => {
+      const client = library.create(servers.primary.port)
+      const user = new RedisMutex(client, options)
+      atEnd(() => user.close())
+      await user.runExclusive(key, () => {})
+      client.disconnect()
+      await until(() => client.status === 'end')
+      await client.connect()
+      await user.runExclusive(key, () => {})
+    })
+
     it('is held there when it came from another process, as a push', async () => {
       const holder = await mutex().acquireLock(key)
       const waiter = mutex().acquireLock(key)
@@ -173,7 +318,7 @@ for (const library of redisClients) {
       let acquiring: ReturnType<RedisMutex['acquireLock']> | undefined
       await withoutReplica(async () => {
         acquiring = mutex().acquireLock(key)
-        await until(async () => (await waiting()).length === 1)
+        await until(async () => (await waitingThere()).length === 1)
         await until(free)
       })
       const lock = await acquiring
@@ -185,7 +330,7 @@ for (const library of redisClients) {
       await withoutReplica(async () => {
         const patient = mutex({ waitReplicas: { count: 1, timeout: 30_000 } })
         const acquiring = rejection(patient.acquireLock(key))
-        await until(async () => (await waiting()).length === 1)
+        await until(async () => (await waitingThere()).length === 1)
         // Over the same client, and over the same store.
         const { store } = patient
         expect(await redis.ping()).to.equal('PONG')
@@ -210,26 +355,35 @@ for (const library of redisClients) {
             return lock.release()
           })
         for (const _ of range(2)) {
-          await until(async () => (await waiting()).length === 1)
-          const [line] = await waiting()
+          await until(async () => (await waitingThere()).length === 1)
+          const [line] = await waitingThere()
           const id = line?.match(/id=(\d+)/)?.[1] ?? ''
           await redis.call('CLIENT', 'KILL', 'ID', id)
-          await until(async () => !(await waiting()).some((one) => one.includes(`id=${id} `)))
+          await until(async () => !(await waitingThere()).some((one) => one.includes(`id=${id} `)))
         }
-        await until(async () => (await waiting()).length === 1)
+        await until(async () => (await waitingThere()).length === 1)
         expect(has).to.equal(false)
       })
       await acquiring
     })
 
-    it('is confirmed together with others', async () => {
-      const user = mutex()
+    it('is confirmed together with others, 128 in one call', async () => {
+      const user = mutex({ waitReplicas: { count: 1, timeout: 10_000 } })
       await user.runExclusive(key, () => {})
+      const tap = await Tap.open(library.create(servers.primary.port), servers.primary.port)
       await redis.config('RESETSTAT')
-      const locks = await Promise.all(range(300).map((n) => user.acquireLock(`${key}:${n}`)))
+      let acquiring: Promise<Lock>[] = []
+      await withoutReplica(async () => {
+        acquiring = range(300).map((n) => user.acquireLock(`${key}:${n}`))
+        await until(async () => (await redis.keys(`mutex:${key}:*`)).length === 300)
+      })
+      const locks = await Promise.all(acquiring)
       for (const { key, value } of locks) expect(await copy.get(`mutex:${key}`)).to.equal(value)
       const stats = await redis.info('commandstats')
       expect(Number(stats.match(/cmdstat_wait:calls=(\d+)/)?.[1])).to.be.below(30)
+      // A fence, and for each a lock and its queue: nobody else is kept waiting for long.
+      const calls = (await tap.take()).filter(([name]) => name === 'evalsha')
+      for (const [, , keys] of calls) expect(Number(keys)).to.be.at.most(1 + 2 * 128)
       await Promise.all(locks.map((lock) => lock.release()))
     })
 

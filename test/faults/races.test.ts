@@ -1,18 +1,22 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Mutex,
   MutexClosedError,
   MutexError,
   MutexExpiredError,
+  MutexStoreError,
   memoryStore,
   RedisMutex,
 } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
-import { aborted, rejection, stall, until } from '../conformance/ground.js'
+import { scripts } from '../../packages/core/src/stores/redis/scripts.js'
+import { aborted, range, rejection, stall, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
+import { startProxy } from '../support/proxy.js'
 import { freshKey, sharedRedis, startRedis } from '../support/redis.js'
-import { Wire } from './wire.js'
+import { loseNext, Wire } from './wire.js'
 
 const [client] = redisClients
 
@@ -33,14 +37,14 @@ describe('what happens at the same time', () => {
   }
 
   /** A mutex whose script calls can be kept waits for the lock that another one holds. */
-  async function waitingBehind(options: object) {
+  async function waitingBehind(options: object, signal?: AbortSignal) {
     const redis = create()
     const wire = new Wire(redis)
     const mutex = await mutexOn(redis, options)
     const other = await mutexOn(create())
     const held = await other.acquireLock(key)
     const { answered } = wire
-    const waiting = mutex.acquireLock(key)
+    const waiting = mutex.acquireLock(key, { signal })
     // It asks, and once more when its inbox is open.
     await until(() => wire.answered >= answered + 2)
     return { wire, mutex, other, held, waiting }
@@ -241,6 +245,96 @@ describe('what happens at the same time', () => {
       await Promise.all(rest)
       expect(await look.exists(`mutex:${key}`)).to.equal(0)
     })
+  })
+
+  it('an ask that comes once more, after the release: who waits for that lock is not left waiting', async () => {
+    const proxy = await startProxy(sharedRedis().port)
+    const redis = client!.create(proxy.port)
+    const options = { lease: 19_000, delay: 300 }
+    const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
+    const again = loseNext(redis, scripts.acquire.sha, proxy)
+    await (await mutex.acquireLock(key)).release()
+    // It is told of those who wait.
+    const inbox = await other.acquireLock(`${key}:inbox`)
+    const waiting = mutex.acquireLock(`${key}:inbox`)
+    await until(async () => (await look.zcard(`redismutex:queue:{mutex:${key}:inbox}`)) === 1)
+    await inbox.release()
+    await (await waiting).release()
+    await again(look)
+    expect(await look.exists(`mutex:${key}`)).to.equal(1)
+    const lock = await other.acquireLock(key)
+    expect(lock.waited, 'not a whole lease').to.be.below(10_000)
+    await lock.release()
+  })
+
+  it('a grant by push to one who has left, while its ask is on its way: it goes on to the next', async () => {
+    const leaving = new AbortController()
+    const options = { delay: 1000, lease: 19_000, storeTimeout: 14_000 }
+    const { wire, held, waiting } = await waitingBehind(options, leaving.signal)
+    const left = rejection(waiting)
+    const patient = await mutexOn(create(), { delay: 12_000, lease: 19_000 })
+    await queued(1)
+    const next = patient.acquireLock(key)
+    await queued(2)
+    wire.keep('replies')
+    await until(() => wire.kept > 0)
+    wire.keepNoMore()
+    leaving.abort()
+    await left
+    await held.release()
+    const lock = await next
+    expect(lock.waited, 'it was told').to.be.below(5000)
+    wire.pass()
+    await lock.release()
+  })
+
+  it('those who leave before a server that hangs: each is taken back once', async () => {
+    const server = await startRedis()
+    atEnd(() => server.stop())
+    const redis = client!.create(server.port)
+    const options = { storeTimeout: 200, lease: 15_000, delay: 14_000 }
+    const [mutex, other] = [
+      await mutexOn(redis, options),
+      await mutexOn(client!.create(server.port), { lease: 19_000 }),
+    ]
+    const keys = range(20).map((n) => `${key}:${n}`)
+    const held = await Promise.all(keys.map((one) => other.acquireLock(one)))
+    const leaving = new AbortController()
+    const { signal } = leaving
+    const left = keys.map((one) => rejection(mutex.acquireLock(one, { signal })))
+    await until(async () => {
+      const queues = await client!.create(server.port).keys('redismutex:queue:*')
+      return queues.length === keys.length
+    })
+    server.pause()
+    let calls = 0
+    const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
+    const counted = (...args: unknown[]) => {
+      calls++
+      return send(...args)
+    }
+    Object.assign(redis, { evalsha: counted })
+    leaving.abort()
+    await Promise.all(left)
+    await sleep(1500)
+    expect(calls).to.be.within(1, keys.length)
+    server.resume()
+    await Promise.all(held.map((lock) => lock.release()))
+  })
+
+  it('a connection of a Cluster that breaks, and connects again by itself without a word: what was asked there is taken back', async () => {
+    const proxy = await startProxy(sharedRedis().port)
+    const node = client!.create(proxy.port, { autoResendUnfulfilledCommands: false })
+    const cluster = Object.assign(node, { isCluster: true, nodes: () => [node] })
+    const mutex = await mutexOn(cluster, { lease: 19_000, storeTimeout: 5000 })
+    proxy.pause('replies')
+    const refused = rejection(mutex.acquireLock(key))
+    await until(async () => (await look.exists(`mutex:${key}`)) === 1)
+    proxy.cut()
+    proxy.resume()
+    expect(await refused).to.be.instanceOf(MutexStoreError)
+    await until(async () => (await look.exists(`mutex:${key}`)) === 0)
+    await mutex.runExclusive(key, () => {})
   })
 
   it('a demotion: the client hears of READONLY, and may reconnect', async () => {

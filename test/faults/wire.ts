@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
+import type { TcpProxy } from '../support/proxy.js'
 
 type Call = (...args: Parameters<Redis['evalsha']>) => Promise<unknown>
 
@@ -67,4 +68,33 @@ export function giveUpNext(
   }
   Object.assign(redis, { evalsha: giveUp })
   return () => land()
+}
+
+/**
+ * The next call of a script is lost with its connection, so that the client sends it again. What is
+ * given sends it once more: as if it had not been lost, but very late.
+ */
+export function loseNext(
+  redis: Redis,
+  sha: string,
+  proxy: TcpProxy,
+): (by: Redis) => Promise<unknown> {
+  type Args = [string, ...unknown[]]
+  const send = redis.evalsha.bind(redis) as (...args: Args) => Promise<unknown>
+  let lost: Args | undefined
+  const lose = (...args: Args) => {
+    if (args[0] !== sha || lost) return send(...args)
+    lost = args
+    proxy.pause('requests')
+    setTimeout(() => {
+      proxy.cut()
+      proxy.resume()
+    }, 20)
+    return send(...args)
+  }
+  Object.assign(redis, { evalsha: lose })
+  return (by) => {
+    expect(lost, 'what was lost').to.not.equal(undefined)
+    return by.evalsha(...(lost as Parameters<Redis['evalsha']>))
+  }
 }

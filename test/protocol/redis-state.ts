@@ -112,7 +112,7 @@ export class Mutexlike {
     return { kept: kept === 1, heir: got === undefined ? undefined : asked(got) }
   }
 
-  /** Gives 0: lost, 1: nobody else waits, 2: others wait. */
+  /** Gives 0: lost; else 1, and for how long the first of the others has waited, in µs. */
   async renew(owner: string, ms: number, token: number | undefined = undefined): Promise<Answer> {
     return this.#one('renew', owner, String(ms), String(token ?? ''))
   }

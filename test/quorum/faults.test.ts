@@ -224,6 +224,57 @@ describe('when the network or a master of three fails', () => {
     await nothingLeft()
   })
 
+  it('a client of a Cluster gives up one that lands after another, and after the release: it is taken back', async () => {
+    const slow = clients[2] as Redis
+    Object.assign(slow, { isCluster: true })
+    const mutex = mutexOn(clients, { ...options, lease: 6000 })
+    const land = giveUpNext(slow)
+    const lock = await mutex.acquireLock(key)
+    // A renewal asks that master again.
+    await until(async () => (await votes(direct, key))[2] === lock.value)
+    await lock.release()
+    await nothingLeft()
+    await land()
+    const began = performance.now()
+    await nothingLeft()
+    expect(performance.now() - began, 'not a whole lease').to.be.below(5000)
+  })
+
+  describe('a client that keeps no command, and its connection breaks,', () => {
+    const forgetful = () => clientsOf(proxies, { autoResendUnfulfilledCommands: false })
+
+    it('when its mutex has been closed: another one on it works', async () => {
+      const mine = forgetful()
+      const mutex = mutexOn(mine, options)
+      await mutex.runExclusive(freshKey(), () => {})
+      for (const proxy of proxies) proxy.pause('replies')
+      const hasty = mutex.with({ storeTimeout: 300, blockTime: 5000 })
+      expect(await rejection(hasty.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+      await mutex.close()
+      for (const proxy of proxies) proxy.cut()
+      for (const proxy of proxies) proxy.resume()
+      await until(() => mine.every((client) => client.status !== 'ready'))
+      await until(() => mine.every((client) => client.status === 'ready'))
+      const short = mutexOn(mine, { ...options, blockTime: 5000, storeTimeout: 4000 })
+      await short.runExclusive(freshKey(), () => {})
+    })
+
+    it('as a Cluster whose nodes connect again by themselves: it works again', async () => {
+      const mine = forgetful()
+      for (const client of mine) Object.assign(client, { isCluster: true, nodes: () => [client] })
+      const mutex = mutexOn(mine, { ...options, blockTime: 5000, storeTimeout: 4000 })
+      await mutex.runExclusive(freshKey(), () => {})
+      for (const proxy of proxies) proxy.pause('replies')
+      const refused = rejection(mutex.acquireLock(key))
+      await until(async () => (await votes(direct, key)).every((vote) => vote !== null))
+      for (const proxy of proxies) proxy.cut()
+      for (const proxy of proxies) proxy.resume()
+      expect(await refused).to.be.instanceOf(MutexStoreError)
+      await mutex.runExclusive(freshKey(), () => {})
+      await nothingLeft()
+    })
+  })
+
   it('a release that takes longer than the lease is in time all the same', async () => {
     const lock = await mutexOn(clients, { ...options, lease: 1000 }).acquireLock(key)
     for (const proxy of proxies) proxy.pause('requests')

@@ -80,6 +80,12 @@ export class Keeper {
       (ours) => {
         tenure.renewing = false
         if (leased.held !== tenure) return
+        // After a stall it may come when the lease was over, and others had the lock meanwhile.
+        const heard = now()
+        if (heard >= endOf(tenure)) {
+          leased.end(heard)
+          return
+        }
         if (!ours) {
           leased.lose(tenure)
           return
@@ -92,7 +98,8 @@ export class Keeper {
         // Unknown is not lost: tried again until the lease is over by our own clock.
         tenure.renewing = false
         if (leased.held !== tenure) return
-        tenure.renewAt = now() + Math.min(500, tenure.lease / 16)
+        const left = tenure.deadline - now()
+        tenure.renewAt = now() + Math.min(500, tenure.lease / 16, Math.max(5, left / 4))
         this.#expect(due(tenure))
       },
     )

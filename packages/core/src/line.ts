@@ -245,14 +245,20 @@ export class Line implements Asker, Leased, Steward {
       return true
     }
     if (tenure.token !== null) tenure.token++
+    // Who is older elsewhere is to be heard of.
+    if (tenure.contended) this.around.store.listen()
     this.#deliver(tenure, at)
     return true
   }
 
   /** Others get it after a slice, but for those here who have waited for longer than all of them. */
   #mayPassOn(tenure: Tenure, next: Place, at: number): boolean {
-    if (at >= tenure.deadline - Math.min(SPARE, tenure.lease / 8)) return false
-    if (tenure.contended) return at - tenure.since < SLICE || next.since < tenure.othersSince
+    const lease = Math.max(tenure.lease, next.want.policy.lease)
+    if (at >= tenure.deadline - Math.min(SPARE, lease / 8)) return false
+    if (tenure.contended) {
+      if (at - tenure.since < SLICE) return true
+      if (next.since >= tenure.othersSince) return false
+    }
     return tenure.heard >= this.around.store.listeningSince || at - tenure.heard < WORD
   }
 

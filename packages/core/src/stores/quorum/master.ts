@@ -66,6 +66,8 @@ export class Master implements Watcher {
 
   open(): void {
     this.#open = true
+    this.silent = false
+    this.#courier.open()
     this.#watch.open(this)
   }
 

@@ -40,6 +40,8 @@ export class Vote {
   hear: (() => void) | undefined
   /** Of what was sent for it and not answered. */
   #settled: Settled = settled
+  /** May an ask that was given up still land, whatever a later one was told? */
+  #owed = false
   /** How long it may outlast what was sent for it. */
   #lease = 0
   #arrived: ((answer: boolean | MutexStoreError) => void) | undefined
@@ -66,8 +68,10 @@ export class Vote {
     this.#lease = Math.max(this.#lease, lease)
     const args = [this.terms.owner, ms(lease), this.#reach, ms(pause)]
     this.#send('acquire', args, timeout, (reply, error) => {
-      if (error) this.state = 'unknown'
-      else if (Number(reply[0]) === 1) this.#given(reply)
+      if (error) {
+        this.state = 'unknown'
+        this.#owed = true
+      } else if (Number(reply[0]) === 1) this.#given(reply)
       else this.#refused(reply)
       const arrived = this.#arrived ?? told
       this.#arrived = undefined
@@ -140,8 +144,10 @@ export class Vote {
 
   /** Takes it back if it may be there, until the master says that it has or its time is over. */
   takeBack(used: number): void {
-    if (this.state !== 'given' && this.state !== 'unknown') return
+    const isThere = this.state === 'given' || this.state === 'unknown'
+    if (this.state === 'asked' || !(isThere || this.#owed)) return
     this.state = 'none'
+    this.#owed = false
     const { owner, timeout } = this.terms
     const args = [owner, String(used), '0']
     const { names } = this

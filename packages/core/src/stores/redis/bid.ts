@@ -16,6 +16,8 @@ export class Bid extends Tenure {
   state: 'asking' | 'granted' | 'held' | 'over' = 'asking'
   /** Has Redis been asked, ever? */
   sent = false
+  /** How often the connection had broken when it was asked first: what is sent then may come twice. */
+  breaks = 0
   /** Is an ask on its way? */
   asking = false
   /** Is it to be followed by another at once? */

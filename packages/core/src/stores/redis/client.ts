@@ -19,7 +19,10 @@ export interface RedisClient {
   readonly options?: {
     readonly keyPrefix?: string | undefined
     readonly autoResendUnfulfilledCommands?: boolean | undefined
+    readonly retryStrategy?: unknown
   }
+  /** Of a Cluster: its connections. */
+  nodes?(): readonly Pick<RedisClient, 'on' | 'off' | 'options'>[]
 }
 
 const methods = [

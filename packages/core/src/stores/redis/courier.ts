@@ -4,11 +4,11 @@ import { Fifo } from '../../fifo.js'
 import { asNobody } from '../../nobody.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
-import { type Errand, SOON, Trip } from './trip.js'
+import { type Errand, SOON, settled, Trip, untold } from './trip.js'
 import type { Watch } from './watch.js'
 
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
-const MOST = 128
+export const MOST = 128
 
 /** More than these go in two halves: Redis does the one while what the other has got is dealt with. */
 const FEW = 50
@@ -162,18 +162,33 @@ export class Courier<Verb extends string, Names> {
     return new MutexStoreError(`the store is out of reach${this.#trouble()}`)
   }
 
+  /** Begins to count on what it is told: the connection may have broken while nobody looked. */
+  open(): void {
+    this.broken()
+  }
+
   /** The connection has broken. */
   broken(): void {
-    const { isCluster, options } = this.#client
-    // A client that is told not to send again what was in flight says nothing of it any more. What
-    // it keeps for the next connection is given up as well. The nodes of a Cluster do say it.
-    if (options?.autoResendUnfulfilledCommands !== false || isCluster) return
+    if (!this.#isForgetful) return
+    const how = this.#client.isCluster ? untold : settled
+    // What the client keeps for the next connection is given up as well.
     for (const trip of this.#trips) {
       this.#trips.remove(trip)
       trip.forsaken = true
-      trip.fail(new Error('the connection broke before the reply came'))
+      trip.fail(new Error('the connection broke before the reply came'), how)
     }
     for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  /** Does the client say nothing of what was in flight when a connection breaks? */
+  get #isForgetful(): boolean {
+    const { isCluster, options } = this.#client
+    if (!isCluster) return options?.autoResendUnfulfilledCommands === false
+    // The nodes of a Cluster do say it, unless they connect again by themselves.
+    const nodes = this.#client.nodes?.() ?? []
+    return nodes.some(
+      ({ options }) => options?.autoResendUnfulfilledCommands === false && options.retryStrategy,
+    )
   }
 
   /** Resolves when nothing is on its way any more, not even what was given up. */

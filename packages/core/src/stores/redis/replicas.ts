@@ -1,9 +1,10 @@
 import { now } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import type { RedisClient } from './client.js'
+import { MOST } from './courier.js'
 import { freight } from './errands.js'
 import type { Names } from './names.js'
-import { type Answer, refusal } from './trip.js'
+import { type Answer, isUnknownScript, refusal } from './trip.js'
 import { Watch, type Watcher } from './watch.js'
 
 /** How many of a primary's replicas must have what it has granted, before it counts. */
@@ -79,7 +80,7 @@ export class Replicas {
     if (!this.#open || this.#client.status === 'end') {
       throw new MutexStoreError('the connection is closed')
     }
-    if (this.#connection?.hasEnded) this.#disconnect()
+    if (this.#connection?.hasEnded) this.disconnect()
     this.#connection ??= new Connection(this.#client)
     const connection = this.#connection
     const { count, timeout } = this.#terms
@@ -111,10 +112,11 @@ export class Replicas {
 
   close(): void {
     this.#open = false
-    this.#disconnect()
+    this.disconnect()
   }
 
-  #disconnect(): void {
+  /** Whoever confirms again connects anew. */
+  disconnect(): void {
     this.#connection?.close()
     this.#connection = undefined
   }
@@ -158,28 +160,36 @@ class Connection implements Watcher {
     isKnown: boolean = this.#knownSince === this.#watch.breaks,
   ): Promise<{ answers: readonly Answer[]; replicas: number }> {
     const { breaks } = this.#watch
-    const keys: string[] = []
-    for (const { names } of items) freight.pack(keys, names, false)
-    const args = items.flatMap((item) => item.args)
-    const { sha, text } = freight.scripts.renew
-    const renewed = isKnown
-      ? this.#client.evalsha(sha, keys.length, ...keys, ...args)
-      : this.#client.eval(text, keys.length, ...keys, ...args)
+    const renewed: Promise<readonly Answer[]>[] = []
+    for (let from = 0; from < items.length; from += MOST) {
+      renewed.push(this.#call(items.slice(from, from + MOST), isKnown || from > 0))
+    }
     // `wait` is there: it was looked for when the store was made.
     const waited = this.#client.wait?.(count, timeout)
-    const [reply, replicas] = await Promise.allSettled([renewed, waited])
-    if (reply.status === 'rejected') {
-      const isUnknown = reply.reason instanceof Error && reply.reason.message.startsWith('NOSCRIPT')
-      if (isUnknown && isKnown) return this.renew(items, { count, timeout }, false)
-      throw reply.reason
+    const [replies, replicas] = await Promise.allSettled([Promise.all(renewed), waited])
+    if (replies.status === 'rejected') {
+      if (isUnknownScript(replies.reason) && isKnown) {
+        return this.renew(items, { count, timeout }, false)
+      }
+      throw replies.reason
     }
     this.#knownSince = breaks
     if (replicas.status === 'rejected') throw replicas.reason
     if (this.#watch.breaks !== breaks) {
       throw new MutexStoreError('the connection broke while replicas were waited for')
     }
-    const answers = items.length === 1 ? [reply.value] : reply.value
-    return { answers: answers as readonly Answer[], replicas: Number(replicas.value) }
+    return { answers: replies.value.flat(), replicas: Number(replicas.value) }
+  }
+
+  async #call(items: readonly Item[], isKnown: boolean): Promise<readonly Answer[]> {
+    const keys: string[] = []
+    for (const { names } of items) freight.pack(keys, names, false)
+    const args = items.flatMap((item) => item.args)
+    const { sha, text } = freight.scripts.renew
+    const reply = isKnown
+      ? await this.#client.evalsha(sha, keys.length, ...keys, ...args)
+      : await this.#client.eval(text, keys.length, ...keys, ...args)
+    return (items.length === 1 ? [reply] : reply) as readonly Answer[]
   }
 
   close(): void {

@@ -32,7 +32,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   /** All that is asked for or held. */
   readonly #bids = new Bids()
   readonly #undo = new Undo({
-    cancel: (bid) => this.#call('cancel', bid, [bid.owner, bid.stay], bid.wish.policy.storeTimeout),
+    cancel: (bid) => this.#cancelToTheEnd(bid),
     hopeless: () => !this.#open || this.#client.status === 'end',
   })
   #open = false
@@ -50,6 +50,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   open(): void {
     this.#open = true
+    this.#courier.open()
     this.#replicas?.open()
     this.#watch.open(this)
   }
@@ -82,7 +83,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   ended(): void {
     this.#inbox.close()
-    this.#replicas?.close()
+    this.#replicas?.disconnect()
   }
 
   get listeningSince(): number {
@@ -134,6 +135,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   /** An ask is about to be sent. */
   #asks(bid: Bid): void {
+    if (!bid.sent) bid.breaks = this.breaks
     bid.sent = true
     bid.asking = true
     bid.again = false
@@ -165,6 +167,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       }
       // Asked again when the holder's time is over; a time to live of -1 is a lock without an end.
       const pause = detail < 0 ? delay : Math.min(delay, detail + 1)
+      clearTimeout(bid.poll)
       bid.poll = setTimeout(() => this.#ask(bid), pause)
     } else {
       bid.state = 'over'
@@ -210,20 +213,25 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     bid.first = token
     bid.token = token
     if (this.#replicas && bid.state === 'asking') {
-      void this.#confirm(bid, this.#replicas)
+      void this.#confirm(bid, this.#replicas, deadline)
       return
     }
     bid.state = 'held'
-    bid.contended = others > 0 || bid.told
-    bid.othersSince = bid.told ? Number.NEGATIVE_INFINITY : heard - others
-    bid.heard = heard
+    this.#hear(bid, others, heard)
     bid.deadline = deadline
     bid.trouble = undefined
     bid.asker.granted(bid)
   }
 
+  /** What a reply or a push says of those in other processes, as of `heard`. */
+  #hear(bid: Bid, others: number, heard: number): void {
+    bid.contended = others > 0 || bid.told
+    bid.othersSince = bid.told ? Number.NEGATIVE_INFINITY : heard - others
+    bid.heard = heard
+  }
+
   /** A grant counts once replicas have it. Until then it is given back, and asked for again. */
-  async #confirm(bid: Bid, replicas: Replicas): Promise<void> {
+  async #confirm(bid: Bid, replicas: Replicas, deadline: number): Promise<void> {
     const { lease, storeTimeout, blocking, delay } = bid.wish.policy
     bid.state = 'granted'
     bid.trouble ??= new MutexStoreError('replicas have not confirmed the lock yet')
@@ -232,8 +240,9 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       const args = [bid.owner, String(Math.ceil(lease)), '']
       const { answer, since } = await replicas.confirm(bid.names, args, storeTimeout)
       if (bid.state !== 'granted') return
-      if (Number(answer) > 0) {
-        const others = Number(answer) > 1 ? Number.POSITIVE_INFINITY : 0
+      // Of a grant that was over by then, others may have had the lock since, with higher tokens.
+      if (Number(answer) > 0 && now() < deadline) {
+        const others = (Number(answer) - 1) / 1000
         this.#grant(bid, bid.first, others, since, since + lease - drift(lease))
       } else {
         bid.state = 'asking'
@@ -243,6 +252,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       if (bid.state !== 'granted') return
       bid.trouble = error as MutexStoreError
       const asked = now()
+      const { breaks } = this
       try {
         // Nothing of this grant may be left, since the next will have the same owner.
         await this.#call('cancel', bid, [bid.owner, bid.stay], storeTimeout)
@@ -253,6 +263,12 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
         return
       }
       if (bid.state !== 'granted') return
+      if (breaks !== this.breaks) {
+        // It was sent again, and may come once more: nothing can be held by this owner any more.
+        this.#regret(bid)
+        bid.asker.failed(bid, bid.trouble, Number.NEGATIVE_INFINITY)
+        return
+      }
       bid.state = blocking ? 'asking' : 'over'
       if (blocking) {
         bid.poll = setTimeout(() => this.#ask(bid), delay)
@@ -294,6 +310,8 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   returned(bid: Bid): void {
     bid.returning = false
     this.#forget(bid)
+    // An ask that was sent again may come once more, and get a lock that nobody waits for.
+    if (bid.breaks !== this.breaks) this.#undo.remember(bid)
   }
 
   /** Whether a release was in time is not known. */
@@ -315,11 +333,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
         this.#forget(bid)
         return false
       }
-      const contended = Number(answer) > 1 || bid.told
-      // Of those who have come since, it is not known for how long they have waited.
-      if (!bid.contended) bid.othersSince = Number.NEGATIVE_INFINITY
-      bid.contended = contended
-      bid.heard = asked
+      this.#hear(bid, (Number(answer) - 1) / 1000, asked)
       return true
     })
   }
@@ -328,6 +342,18 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     return new Promise((answered, failed) => {
       const pack = (args: string[]) => void args.push(...items)
       this.#courier.send(verb, { names, timeout, pack, answered, failed })
+    })
+  }
+
+  /** Fails only when the client is done with it: nothing is to pile up before a Redis that hangs. */
+  #cancelToTheEnd({ names, owner, stay, wish }: Bid): Promise<Answer> {
+    return new Promise((answered, rejected) => {
+      const { storeTimeout: timeout } = wish.policy
+      const pack = (args: string[]) => void args.push(owner, stay)
+      const failed = (error: MutexStoreError, settled: Settled) => {
+        void settled.then(() => rejected(error))
+      }
+      this.#courier.send('cancel', { names, timeout, pack, answered, failed })
     })
   }
 
@@ -365,13 +391,16 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   granted(n: number, token: number, others: number, age: number): void {
     const at = now()
     const bid = this.#bids.get(n)
-    if (bid?.state === 'asking') {
+    // What was granted before is over: it was given back, or asked for again since.
+    if (bid?.state === 'asking' && token > bid.first) {
       const claim = claimOf(bid.wish.policy)
       // It was granted `age` after it began to wait; how long the message took, nobody knows.
       const since = Math.min(at, bid.wish.since + age)
       this.#grant(bid, token, others, since, since + claim - drift(claim))
     } else if (!bid) {
       this.#undo.late(n)
+    } else if (bid.state === 'over') {
+      this.#regret(bid)
     }
   }
 

@@ -4,7 +4,7 @@ import type { Link } from '../../fifo.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
 
-const isUnknownScript = (error: unknown): boolean =>
+export const isUnknownScript = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith('NOSCRIPT')
 
 /** As `queueMicrotask` does, at half the cost. */
@@ -27,7 +27,8 @@ export async function bothSettled(one: Settled, other: Settled): Settled {
 
 /** Of what can't land any more. */
 export const settled: Settled = Promise.resolve(true)
-const untold: Settled = Promise.resolve(false)
+/** Of what may still land, and nobody ever tells. */
+export const untold: Settled = Promise.resolve(false)
 
 /** How much of its time a call gets: the rest is for telling those who asked, so that they know by then. */
 const SHARE = 0.975

@@ -24,14 +24,19 @@ export class Undo {
     this.#store = store
   }
 
-  /** @param asked of what was sent for the bid */
-  begin(bid: Bid, asked: Settled = settled): void {
+  /** It has left. If anybody is told of it again, it is to be taken back. */
+  remember(bid: Bid): void {
     const at = now()
     for (const [n, left] of this.#left) {
       if (at - left.at < REMEMBERED) break
       this.#left.delete(n)
     }
     this.#left.set(bid.n, { bid, at })
+  }
+
+  /** @param asked of what was sent for the bid */
+  begin(bid: Bid, asked: Settled = settled): void {
+    this.remember(bid)
     const going = this.#cancel(bid, asked).finally(() => this.#going.delete(going))
     this.#going.add(going)
   }

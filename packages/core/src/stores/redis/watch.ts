@@ -14,11 +14,6 @@ export interface Watcher {
 
 type On = (event: string | symbol, listener: (about: unknown) => void) => void
 
-/** What a Cluster has besides: its connections, each of which may send again what was in flight. */
-interface Nodes {
-  nodes?(): readonly Pick<RedisClient, 'on' | 'off'>[]
-}
-
 const watches = new WeakMap<RedisClient, Watch>()
 
 /** Watches a client's connection for all stores on it: with one listener for each event. */
@@ -83,8 +78,8 @@ export class Watch {
     each('-node', this.#broken)
     each('+node', this.#added)
     each('end', this.#ended)
-    const { nodes } = this.#client as Nodes
-    for (const node of nodes?.call(this.#client) ?? []) node[method]('close', this.#broken)
+    // Each connection of a Cluster may send again what was in flight.
+    for (const node of this.#client.nodes?.() ?? []) node[method]('close', this.#broken)
   }
 
   readonly #failed = (error: unknown): void => {
