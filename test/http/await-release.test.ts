@@ -96,10 +96,51 @@ for (const framework of allFrameworks) {
       for (const counts of statuses) expect(counts).to.deep.equal(new Map([[200, 200]]))
     })
 
+    it('wait when it is streamed in chunks: the last one', async () => {
+      const apps = await pair(framework, 2, { blocking: false }, ({ takeOver }) => {
+        const res = takeOver()
+        res.write('half')
+        res.end()
+      })
+      expect(await inTurn(apps, 200)).to.deep.equal(new Map([[200, 200]]))
+    })
+
     it('wait on one server too, over hundreds of requests', async () => {
       const setup = { redis: redis(), keyPrefix: freshPrefix(), blocking: false }
       const app = await framework.start(setup, ({ send }) => send('done'))
       expect(await inTurn([app], 300)).to.deep.equal(new Map([[200, 300]]))
+    })
+
+    /** As compression does: writes what comes with the end later, and waits for a drain. */
+    function squeeze(res: ServerResponse): void {
+      const { write, end } = res
+      res.end = function (this: ServerResponse, body: Uint8Array) {
+        const pieces = Readable.from(
+          (function* () {
+            for (let at = 0; at < body.length; at += 8192) yield body.subarray(at, at + 8192)
+          })(),
+        )
+        pieces.on('data', (piece) => {
+          if (write.call(this, piece, 'utf8', undefined)) return
+          pieces.pause()
+          this.once('drain', () => pieces.resume())
+        })
+        pieces.on('end', () => end.call(this, undefined, 'utf8', undefined))
+        return this
+      } as typeof end
+    }
+
+    it('do not keep one from ending his answer who waits for a drain before', async () => {
+      const body = Buffer.alloc(1_000_000, 'x')
+      const setup = { redis: redis(), keyPrefix: freshPrefix(), blocking: false, before: squeeze }
+      // Fastify ends what it has in memory by itself.
+      const app = await framework.start(setup, ({ takeOver }) => void takeOver().end(body))
+      for (let turn = 0; turn < 3; turn++) {
+        const { status, text } = await ask(app.url, 'ann')
+        expect(status).to.equal(200)
+        expect(text.length).to.equal(body.length)
+      }
+      await until(() => app.mutex.stats().held === 0, 'the release')
     })
 
     it('wait where somebody has wrapped the end before, who saves first', async () => {

@@ -1,5 +1,5 @@
 import { finished, Readable } from 'node:stream'
-import { Exchange, isThenable } from '@redismutex/core/request'
+import { type Ending, Exchange, isThenable } from '@redismutex/core/request'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 
 type Handler = RouteOptions['handler']
@@ -13,7 +13,7 @@ export function withLock(handler: Handler): Handler {
     const exchange = Exchange.of(reply.raw)
     if (!exchange?.holds.any) return handler.call(this, request, reply)
     const { holds } = exchange
-    settleAtEnd(reply, exchange)
+    const awaiting = settleAtEnd(reply, exchange)
     const sending = watchSending(reply, holds)
     if (request.raw.httpVersionMajor === 2) writeThrough(reply)
     holds.begin()
@@ -29,14 +29,21 @@ export function withLock(handler: Handler): Handler {
       return result
     }
     result.then(
-      (payload: unknown) => {
-        // Fastify sends no empty answer to a client that has left; what is being sent comes to its end.
-        const dropped = payload === undefined && exchange.cut && !sending.begun
-        holds.done(dropped || isHijacked(reply) ? 'nobody' : 'framework')
-      },
+      (payload: unknown) => holds.done(leftBy(payload)),
       () => holds.done(isHijacked(reply) ? 'nobody' : 'framework'),
     )
     return result
+
+    /** Who is left to end the response. */
+    function leftBy(payload: unknown): Ending {
+      if (isHijacked(reply)) return 'nobody'
+      // It is read to its end, or given up, whether its client has left or not.
+      if (sending.streams || payload instanceof Readable) return 'unknown'
+      // Fastify sends no empty answer to a client that has left; what is being sent comes to its end.
+      if (payload !== undefined || !exchange?.cut || sending.begun) return 'framework'
+      // Who awaits or gives the reply is told that the client has left, and may work on by callbacks.
+      return awaiting.begun ? 'unknown' : 'nobody'
+    }
   }
   Object.defineProperty(locked, 'name', { value: handler.name, configurable: true })
   return locked
@@ -47,14 +54,16 @@ export function withLock(handler: Handler): Handler {
  * left, as Fastify does if that has happened already, and not when the client has read it all: a
  * slow reader would keep the lock.
  */
-function settleAtEnd(reply: FastifyReply, exchange: Exchange): void {
+function settleAtEnd(reply: FastifyReply, exchange: Exchange): { readonly begun: boolean } {
   const { then } = reply
+  const awaiting = { begun: false }
   // biome-ignore lint/suspicious/noThenProperty: a reply is a thenable by Fastify's design
   reply.then = function (fulfilled, rejected) {
     if (this.sent) {
       fulfilled()
       return
     }
+    awaiting.begun = true
     let told = false
     const tell = () => {
       if (told) return
@@ -64,6 +73,7 @@ function settleAtEnd(reply: FastifyReply, exchange: Exchange): void {
     exchange.whenOver(tell)
     then.call(this, tell, rejected)
   }
+  return awaiting
 }
 
 /**
@@ -71,11 +81,15 @@ function settleAtEnd(reply: FastifyReply, exchange: Exchange): void {
  * it sees when that is over too, since Fastify does not end the response of a stream that broke, or
  * whose client has left.
  */
-function watchSending(reply: FastifyReply, holds: Exchange['holds']): { begun: boolean } {
-  const sending = { begun: false }
+function watchSending(
+  reply: FastifyReply,
+  holds: Exchange['holds'],
+): { readonly begun: boolean; readonly streams: boolean } {
+  const sending = { begun: false, streams: false }
   const { send } = reply
   reply.send = function (payload) {
     sending.begun = true
+    sending.streams = payload instanceof Readable
     if (typeof payload === 'object' && payload !== null) whenRead(payload, () => holds.drop())
     return send.call(this, payload)
   }

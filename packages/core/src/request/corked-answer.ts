@@ -27,7 +27,8 @@ export class CorkedAnswer implements LastBytes {
     // A response that is queued has no socket yet: its client gets other answers first.
     const { socket } = this.res
     if (over || this.#flushed || this.#socket || !socket || socket.destroyed) return false
-    if (this.#streamed && sizeOf(chunk, encoding) === 0) return false
+    // Of what was streamed in chunks the last one, which has nothing in it, is still to come.
+    if (this.#streamed && sizeOf(chunk, encoding) === 0 && !this.res.chunkedEncoding) return false
     this.#hold(socket)
     return false
   }
@@ -55,9 +56,15 @@ export class CorkedAnswer implements LastBytes {
   #hold(socket: Socket): void {
     this.#socket = socket
     const answer = this
-    const { destroy } = socket
+    const { destroy, write } = socket
     const restores = [
       override(socket, 'uncork', () => {}),
+      // Who compresses ends it later, and waits for a drain before: that would never come.
+      override(socket, 'write', function (this: Socket, ...args: unknown[]) {
+        const more = write.apply(this, args as never)
+        if (!more && !answer.res.writableEnded) answer.flush()
+        return more
+      } as typeof write),
       // Whoever closes the connection after an answer means the answer to have been sent.
       override(socket, 'destroy', function (this: Socket, error?: Error) {
         answer.flush()
@@ -72,7 +79,7 @@ export class CorkedAnswer implements LastBytes {
 }
 
 /** Replaces a method of one object; gives what takes that back. */
-function override<K extends 'uncork' | 'destroy'>(
+function override<K extends 'uncork' | 'destroy' | 'write'>(
   socket: Socket,
   name: K,
   method: Socket[K],

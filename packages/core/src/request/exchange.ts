@@ -38,9 +38,11 @@ export class Exchange implements Caller {
   /** Waits for a lock on behalf of the request. */
   #waiting: Abortable | undefined
   #look: NodeJS.Timeout | undefined
-  /** Of HTTP/1; a stream of HTTP/2 tells by itself. */
+  /** Of HTTP/1, while it is watched; a stream of HTTP/2 tells by itself. */
   #socket: Socket | undefined
   readonly #wrapper: Method
+  /** Of HTTP/1. A body that undici has read has no `req.socket` any more. */
+  readonly #connection: Socket | undefined
 
   /** The exchange of a response, if it is watched. */
   static of(res: HttpResponse): Exchange | undefined {
@@ -58,6 +60,7 @@ export class Exchange implements Caller {
   ) {
     ;(res as Watched)[EXCHANGE] = this
     this.holds = new Holds(this)
+    this.#connection = isHttp2(res) ? undefined : req.socket
     this.wrapped = Object.hasOwn(res, 'end')
     this.innerEnd = res.end as Method
     this.#wrapper = endOf(this)
@@ -70,7 +73,7 @@ export class Exchange implements Caller {
       // For those who have kept an `end` from before us, and call that.
       this.#judge()
     })
-    const socket: Socket | undefined = isHttp2(res) ? undefined : req.socket
+    const socket = this.#connection
     if (isHttp2(res) ? !res.stream || res.stream.destroyed : socket?.destroyed) {
       this.gone = true
     } else if (typeof socket?.once === 'function') {
@@ -98,8 +101,11 @@ export class Exchange implements Caller {
 
   /** Is the connection closed, though its event may not have come yet? */
   get cut(): boolean {
-    const { req, res } = this
-    return this.gone || (isHttp2(res) ? !res.stream || res.stream.destroyed : req.socket.destroyed)
+    const { res } = this
+    return (
+      this.gone ||
+      (isHttp2(res) ? !res.stream || res.stream.destroyed : this.#connection?.destroyed === true)
+    )
   }
 
   /** Calls back when the response has ended or the client has left. */
