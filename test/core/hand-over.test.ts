@@ -4,6 +4,7 @@ import {
   MutexUnlockError,
   memoryStore,
   type Store,
+  type Tenure,
 } from '@redismutex/core'
 import { expect } from 'chai'
 import { Bid } from '../../packages/core/src/stores/redis/bid.js'
@@ -13,33 +14,42 @@ import { rejection, stall } from '../conformance/ground.js'
 /** A turn of the event loop. */
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
+/** A store in the process whose tenures are not quite what they are, and whose releases are counted. */
+class Altered {
+  releases = 0
+  readonly store: Store
+
+  constructor(alter: (tenure: Tenure) => Tenure, more: Partial<Store> = {}) {
+    const memory = memoryStore()
+    this.store = {
+      ...memory,
+      tenure: (asker, wish) => alter(memory.tenure(asker, wish)),
+      release: (...args) => {
+        this.releases++
+        return memory.release(...args)
+      },
+      ...more,
+    }
+  }
+}
+
 describe('a hand-over inside the process, when no fencing token is left for it', () => {
   /** How many tokens may be used after the first. */
   let spare: number
-  let releases: number
+  let altered: Altered
   let mutex: Mutex
 
   beforeEach(() => {
     spare = 0
-    releases = 0
-    const memory = memoryStore()
-    const store: Store = {
-      ...memory,
-      tenure(asker, wish) {
-        const tenure = memory.tenure(asker, wish)
-        let first = Number.NaN
-        tenure.lastToken = () => {
-          if (Number.isNaN(first)) first = tenure.token ?? 0
-          return first + spare
-        }
-        return tenure
-      },
-      release(...args) {
-        releases++
-        return memory.release(...args)
-      },
-    }
-    mutex = new Mutex(store)
+    altered = new Altered((tenure) => {
+      let first = Number.NaN
+      tenure.lastToken = () => {
+        if (Number.isNaN(first)) first = tenure.token ?? 0
+        return first + spare
+      }
+      return tenure
+    })
+    mutex = new Mutex(altered.store)
   })
 
   it('waits until there is one, and takes the next', async () => {
@@ -63,7 +73,7 @@ describe('a hand-over inside the process, when no fencing token is left for it',
     expect(third).to.equal(false)
     spare = 2
     await (await last).release()
-    expect(releases).to.equal(1)
+    expect(altered.releases).to.equal(1)
   })
 
   it('gives the lock back if all leave meanwhile', async () => {
@@ -73,10 +83,10 @@ describe('a hand-over inside the process, when no fencing token is left for it',
     const waiting = [1, 2].map(() => rejection(mutex.acquireLock('key', { signal })))
     await first.release()
     await turn()
-    expect(releases).to.equal(0)
+    expect(altered.releases).to.equal(0)
     controller.abort(new Error('no more'))
     for (const error of await Promise.all(waiting)) expect(error).to.include({ message: 'no more' })
-    expect(releases).to.equal(1)
+    expect(altered.releases).to.equal(1)
     await mutex.runExclusive('key', () => {})
   })
 
@@ -86,40 +96,31 @@ describe('a hand-over inside the process, when no fencing token is left for it',
     await first.release()
     await mutex.close()
     expect(await waiting).to.be.instanceOf(MutexClosedError)
-    expect(releases).to.equal(1)
+    expect(altered.releases).to.equal(1)
   })
 })
 
 describe('a hand-over inside the process, when the lease is about to end', () => {
   let deadline: () => number
   let renewals: (() => Promise<boolean>)[]
-  let releases: number
+  let altered: Altered
   let mutex: Mutex
   const short = { blockTime: 900, delay: 90, expiry: 2000, lease: 100 }
   const long = { blockTime: 5000, delay: 500, expiry: 20_000, lease: 10_000 }
 
   beforeEach(() => {
     renewals = []
-    releases = 0
-    const memory = memoryStore()
-    const store: Store = {
-      ...memory,
-      tenure(asker, wish) {
-        const tenure = memory.tenure(asker, wish)
-        return Object.defineProperty(tenure, 'deadline', {
+    altered = new Altered(
+      (tenure) =>
+        Object.defineProperty(tenure, 'deadline', {
           get: () => deadline(),
           set: (renewed: number) => {
             if (renewed < Number.POSITIVE_INFINITY) deadline = () => renewed
           },
-        })
-      },
-      renew: () => renewals.shift()?.() ?? Promise.resolve(true),
-      release(...args) {
-        releases++
-        return memory.release(...args)
-      },
-    }
-    mutex = new Mutex(store, short)
+        }),
+      { renew: () => renewals.shift()?.() ?? Promise.resolve(true) },
+    )
+    mutex = new Mutex(altered.store, short)
   })
 
   it('takes place for one who can renew it in time, and not for one who needs longer', async () => {
@@ -130,12 +131,12 @@ describe('a hand-over inside the process, when the lease is about to end', () =>
     ] as const) {
       deadline = () => performance.now() + 50
       renewals = [never]
-      releases = 0
+      altered.releases = 0
       const lock = await mutex.acquireLock('key')
       const waiting = next.acquireLock('key')
       await lock.release()
       const held = await waiting
-      expect(releases).to.equal(expected)
+      expect(altered.releases).to.equal(expected)
       await held.release()
     }
   })

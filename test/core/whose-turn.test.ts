@@ -108,70 +108,59 @@ for (const client of redisClients) {
       await own?.release(owner, undefined, undefined, terms)
     }
 
-    it('Redis is asked once others have been heard of, who may be older', async () => {
-      const [here, there] = [await listens(create()), await listens(create())]
+    /** It holds, with one more in its line, and there is somebody younger. Gives the turns of all, and an end. */
+    async function underway(here: RedisMutex, younger: () => Promise<void>) {
       const holder = await create().acquireLock(key)
       const gate = new EventEmitter()
-      const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
+      const turns = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
       await queued(1)
       await sleep(50)
-      all.push(take(there, 'there'))
+      turns.push(younger())
       await queued(2)
       await holder.release()
       await until(() => order.length === 1)
-      all.push(ask('late', 9000, redis))
+      await caughtUp()
+      const finish = async () => {
+        gate.emit('open')
+        await Promise.all(turns)
+      }
+      return { turns, finish }
+    }
+
+    it('Redis is asked once others have been heard of, who may be older', async () => {
+      const [here, there] = [await listens(create()), await listens(create())]
+      const { turns, finish } = await underway(here, () => take(there, 'there'))
+      turns.push(ask('late', 9000, redis))
       await queued(2)
       await caughtUp()
-      gate.emit('open')
-      await Promise.all(all)
+      await finish()
       expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
     })
 
     it('Redis is asked once a renewal tells of an older one, of whom nothing was heard', async () => {
-      const here = await listens(create({ lease: 1000 }))
-      const there = await listens(create())
-      const holder = await create().acquireLock(key)
-      const gate = new EventEmitter()
-      const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
-      await queued(1)
-      await sleep(50)
-      all.push(take(there, 'there'))
-      await queued(2)
-      await holder.release()
-      await until(() => order.length === 1)
-      await caughtUp()
+      const [here, there] = [await listens(create({ lease: 1000 })), await listens(create())]
+      const { turns, finish } = await underway(here, () => take(there, 'there'))
       await redis.call('ACL', 'SETUSER', 'quiet', 'on', 'nopass', '~*', '+@all', 'resetchannels')
       const quiet = client.create(server.port, { username: 'quiet', password: 'x' })
-      all.push(ask('late', 9000, quiet))
+      turns.push(ask('late', 9000, quiet))
       await queued(2)
       await tap.take()
       await until(async () => countOf('renew', await tap.take()) > 0)
       await caughtUp()
-      gate.emit('open')
-      await Promise.all(all)
+      await finish()
       expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
     })
 
     it('Redis is asked if others might not have been heard of', async () => {
       const here = await listens(create())
-      const holder = await create().acquireLock(key)
-      const gate = new EventEmitter()
-      const all = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
-      await queued(1)
-      await sleep(50)
-      all.push(ask('there', 0, redis))
-      await queued(2)
-      await holder.release()
-      await until(() => order.length === 1)
-      await caughtUp()
+      const { turns, finish } = await underway(here, () => ask('there', 0, redis))
       // In one go, so that nobody listens.
       const killed = redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
-      all.push(ask('late', 9000, redis))
+      turns.push(ask('late', 9000, redis))
       await killed
       await until(() => here.store.listeningSince === Number.POSITIVE_INFINITY)
       await until(() => here.store.listeningSince < Number.POSITIVE_INFINITY)
-      gate.emit('open')
-      await Promise.all(all)
+      await finish()
       expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
     })
   })

@@ -121,8 +121,10 @@ for (const library of redisClients) {
     })
 
     /** What is asked of Redis can be kept on its way; it asks once more when its inbox is open. */
-    async function waitingBehind(more: RedisMutexOptions) {
-      const client = library.create(servers.primary.port)
+    async function waitingBehind(
+      more: RedisMutexOptions,
+      client = library.create(servers.primary.port),
+    ) {
       const wire = new Wire(client)
       const user = new RedisMutex(client, { ...options, lease: 15_000, ...more })
       atEnd(() => user.close())
@@ -176,22 +178,8 @@ for (const library of redisClients) {
           })
         return Object.assign(inbox, { on: onLate })
       }
-      const wire = new Wire(client)
-      const user = new RedisMutex(client, {
-        ...options,
-        lease: 15_000,
-        delay: 150,
-        storeTimeout: 10_000,
-      })
-      atEnd(() => user.close())
-      await user.runExclusive(freshKey(), () => {})
-      const plain = { lease: 15_000, waitReplicas: undefined }
-      const held = await mutex(plain).acquireLock(key)
-      const { answered } = wire
-      const waiting = user.acquireLock(key)
-      await until(() => wire.answered >= answered + 2)
-      const next = mutex(plain).acquireLock(key)
-      await until(async () => (await redis.zcard(`redismutex:queue:{${lockName()}}`)) === 2)
+      const terms = { delay: 150, storeTimeout: 10_000 }
+      const { wire, held, waiting, next } = await waitingBehind(terms, client)
       late = true
       let lock: Lock | undefined
       await withoutReplica(async () => {

@@ -112,8 +112,9 @@ function addTiming(reply: FastifyReply, waited: number): void {
  * server has ended its response and the handler is done.
  *
  * With a `keyFrom`, routes declared after it take locks for POST, PUT, PATCH and DELETE. A route takes
- * one whatever its method with `config: { lock: true }` or `{ lock: { …options } }`; `false` takes none. It decorates the app with
- * `mutex` and requests with `lock`. In a context of its own it is for the routes there.
+ * one whatever its method with `config: { lock: true }` or `{ lock: { …options } }`; `false` takes
+ * none. It decorates the app with `mutex` and requests with `lock`. In a context of its own it is for
+ * the routes there.
  *
  * @throws TypeError, RangeError for wrong options: each names the option, the value and the rule
  * @example
