@@ -97,20 +97,19 @@ export class Master implements Watcher {
   }
 
   send(verb: Verb, errand: Errand<Names>): void {
-    const sent = now()
     this.#courier.send(verb, {
       names: errand.names,
       timeout: errand.timeout,
       pack: (args) => errand.pack(args),
-      answered: (answer) => {
+      answered: (answer, sent) => {
         this.took = now() - sent
         this.#heard()
-        errand.answered(answer)
+        errand.answered(answer, sent)
       },
-      failed: (error, settled) => {
+      failed: (error, settled, sent) => {
         this.silent = true
         void settled.then(() => this.#heard())
-        errand.failed(error, settled)
+        errand.failed(error, settled, sent)
       },
     })
   }

@@ -72,7 +72,7 @@ export class Courier<Verb extends string, Names> {
 
   send(verb: Verb, errand: Errand<Names>): void {
     this.#bags[verb].push(errand)
-    const gathers = errand.mayWait && !this.#inSlots && this.#trips.size > 0
+    const gathers = this.#trips.size > 0 && !this.#inSlots && errand.mayWait
     const when = gathers ? 'after this turn' : 'now'
     if (this.#leaving === 'now' || this.#leaving === when) return
     this.#leaving = when
@@ -120,7 +120,7 @@ export class Courier<Verb extends string, Names> {
       if (errands.length > 1 && isForbiddenKey(error)) {
         for (const errand of trip.done()) if (errand) this.#start(verb, [errand])
       }
-      if (this.#trips.size === 0) for (const resolve of this.#idle.splice(0)) resolve()
+      if (this.#trips.size === 0 && this.#idle.length > 0) this.#tellIdle()
     })
   }
 
@@ -177,7 +177,7 @@ export class Courier<Verb extends string, Names> {
       trip.forsaken = true
       trip.fail(new Error('the connection broke before the reply came'), how)
     }
-    for (const resolve of this.#idle.splice(0)) resolve()
+    this.#tellIdle()
   }
 
   /** Does the client say nothing of what was in flight when a connection breaks? */
@@ -189,6 +189,10 @@ export class Courier<Verb extends string, Names> {
     return nodes.some(
       ({ options }) => options?.autoResendUnfulfilledCommands === false && options.retryStrategy,
     )
+  }
+
+  #tellIdle(): void {
+    for (const resolve of this.#idle.splice(0)) resolve()
   }
 
   /** Resolves when nothing is on its way any more, not even what was given up. */

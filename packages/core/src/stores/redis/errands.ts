@@ -34,7 +34,6 @@ export interface Outcomes {
 /** Asks for the lock of a bid. */
 export class Ask implements Errand<Names> {
   readonly mayWait = true
-  readonly #asked = now()
 
   constructor(
     readonly store: Outcomes,
@@ -51,18 +50,17 @@ export class Ask implements Errand<Names> {
     args.push(owner, String(Math.ceil(wish.policy.lease)), terms)
   }
 
-  answered(answer: Answer): void {
-    this.store.answered(this.bid, answer, this.#asked)
+  answered(answer: Answer, sent: number): void {
+    this.store.answered(this.bid, answer, sent)
   }
 
-  failed(error: MutexStoreError, settled: Settled): void {
-    this.store.failed(this.bid, error, this.#asked, settled)
+  failed(error: MutexStoreError, settled: Settled, sent: number): void {
+    this.store.failed(this.bid, error, sent, settled)
   }
 }
 
 /** Gives the lock of a bid back, and asks for its heir. */
 export class Return implements Errand<Names> {
-  readonly #sent = now()
   readonly #breaks: number
 
   constructor(
@@ -85,7 +83,7 @@ export class Return implements Errand<Names> {
 
   /** Not if others wait for the lock, or its lease could end meanwhile. */
   get mayWait(): boolean {
-    return !this.bid.contended && !this.heir && this.bid.deadline - this.#sent > LONG_TURN
+    return !this.bid.contended && !this.heir && this.bid.deadline - now() > LONG_TURN
   }
 
   pack(args: string[]): void {
@@ -94,18 +92,23 @@ export class Return implements Errand<Names> {
     args.push(heir ? `${heir.owner}|${Math.ceil(heir.wish.policy.lease)}|${heir.terms}` : '')
   }
 
-  answered(answer: Answer): void {
+  answered(answer: Answer, sent: number): void {
     const [kept, asked] = typeof answer === 'object' ? answer : [answer]
-    if (this.heir && asked !== undefined) this.store.answered(this.heir, asked, this.#sent)
+    if (this.heir && asked !== undefined) this.store.answered(this.heir, asked, sent)
     this.store.returned(this.bid)
-    // Sent again after a break, it may find that others came and went: that says nothing. Nor does a
-    // lease that has ended on the way: it was given back in time.
-    const unknown = this.store.breaks !== this.#breaks || now() >= this.bid.deadline
-    this.resolve(Number(kept) === 1 || unknown)
+    this.resolve(Number(kept) === 1 || this.#isUnknown)
   }
 
-  failed(error: MutexStoreError, settled: Settled): void {
-    if (this.heir) this.store.failed(this.heir, error, this.#sent, settled)
+  /**
+   * Sent again after a break, it may find that others came and went: that says nothing. Nor does a
+   * lease that has ended on the way: it was given back in time.
+   */
+  get #isUnknown(): boolean {
+    return this.store.breaks !== this.#breaks || now() >= this.bid.deadline
+  }
+
+  failed(error: MutexStoreError, settled: Settled, sent: number): void {
+    if (this.heir) this.store.failed(this.heir, error, sent, settled)
     this.store.unreleased(this.bid, settled)
     this.reject(error)
   }
