@@ -2,6 +2,7 @@ import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import {
   BlockTimeExceedError,
   Mutex,
+  MutexLockError,
   type MutexOptions,
   MutexStoreError,
   type Store,
@@ -99,12 +100,16 @@ export const EXPIRING = { blockTime: 90, expiry: 100 }
 
 /** Tries again when a busy machine had no answer within a short `blockTime`. */
 export async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
+  let wasLate = false
   for (let left = 50; ; left--) {
     try {
       return await attempt()
     } catch (error) {
       const isLate = error instanceof MutexStoreError || error instanceof BlockTimeExceedError
-      if (!isLate || left === 0) throw error
+      // What a late one has left with some masters is taken back in a moment.
+      const isInItsOwnWay = wasLate && error instanceof MutexLockError
+      wasLate ||= isLate
+      if (!(isLate || isInItsOwnWay) || left === 0) throw error
     }
   }
 }

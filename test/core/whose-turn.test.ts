@@ -138,7 +138,7 @@ for (const client of redisClients) {
     })
 
     it('Redis is asked once a renewal tells of an older one, of whom nothing was heard', async () => {
-      const [here, there] = [await listens(create({ lease: 1000 })), await listens(create())]
+      const [here, there] = [await listens(create({ lease: 3000 })), await listens(create())]
       const { turns, finish } = await underway(here, () => take(there, 'there'))
       await redis.call('ACL', 'SETUSER', 'quiet', 'on', 'nopass', '~*', '+@all', 'resetchannels')
       const quiet = client.create(server.port, { username: 'quiet', password: 'x' })

@@ -263,7 +263,9 @@ for (const client of redisClients) {
 
     it('a time limit of its own on commands: what lands after it is taken back', async () => {
       const proxy = await startProxy(sharedRedis().port)
-      const mutex = await mutexOn(client.create(proxy.port, { commandTimeout: 150 }))
+      const mutex = await mutexOn(client.create(proxy.port, { commandTimeout: 600 }), {
+        storeTimeout: 2000,
+      })
       proxy.pause()
       const error = await rejection(mutex.acquireLock(key))
       expect((error as Error).message).to.include('Command timed out')

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { atEnd, atExit } from './cleanup.js'
 
-const MESSAGE_TIMEOUT = 10_000
+const MESSAGE_TIMEOUT = 15_000
 
 export interface Message {
   readonly type: string

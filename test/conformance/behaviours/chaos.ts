@@ -77,10 +77,10 @@ export function chaos(ground: Ground): void {
       if ((error as Error)?.name === 'TimeoutError') return
       throw error
     }
-    await Promise.all(range(120).map(() => visit().catch(forgiving)))
+    // On a busy machine all of a round may come too late.
+    while (acquired === 0) await Promise.all(range(120).map(() => visit().catch(forgiving)))
     await Promise.all(mutexes.map((mutex) => mutex.close()))
     for (const mutex of mutexes) expect(mutex.stats()).to.include({ held: 0, waiting: 0 })
-    expect(acquired).to.be.above(0)
     expect(await ground.leftovers()).to.deep.equal([])
   })
 }
