@@ -64,7 +64,7 @@ export class Inbox {
     }
     // It owes an answer for long: a half-open connection. A new one is quicker.
     if (this.#connection?.mute || this.#connection?.ended) this.#disconnect()
-    this.#connection ??= new Connection(this.#client.duplicate(), this.#channel, this.#messages)
+    this.#connection ??= new Connection(inboxOf(this.#client), this.#channel, this.#messages)
     this.#connection.check()
   }
 
@@ -80,8 +80,15 @@ export class Inbox {
   }
 }
 
+/**
+ * A client to subscribe with. It is not to do that again of its own accord when it connects once more:
+ * nobody would handle it if that fails, as when it is closed meanwhile.
+ */
+const inboxOf = (client: RedisClient): RedisClient =>
+  client.isCluster ? client.duplicate() : client.duplicate({ autoResubscribe: false })
+
 class Connection {
-  /** When the server last said that we are subscribed, or told us something. */
+  /** Until when nothing has been missed, as far as is known. */
   heard = Number.NEGATIVE_INFINITY
   /** Since when nothing has been missed; `Infinity` while we are not subscribed. */
   liveSince: number = Number.POSITIVE_INFINITY
@@ -123,9 +130,10 @@ class Connection {
       () => {
         if (this.#asked !== asked) return
         this.#asked = undefined
-        this.heard = now()
+        // What was said before has been read by now; of what came later, nothing is known.
+        this.heard = asked.at
         if (this.liveSince < Number.POSITIVE_INFINITY) return
-        this.liveSince = this.heard
+        this.liveSince = now()
         this.#messages.live()
       },
       () => {
@@ -142,7 +150,6 @@ class Connection {
 
   readonly #read = (channel: unknown, message: unknown): void => {
     if (channel !== this.#channel || typeof message !== 'string') return
-    this.heard = now()
     const [what, ...rest] = message.split('|')
     if (what === 'contended') this.#messages.contended(Number(rest[0]))
     if (what === 'grant') {
