@@ -80,14 +80,15 @@ export class Keeper {
       (ours) => {
         tenure.renewing = false
         if (leased.held !== tenure) return
+        // First, since what is not ours goes to nobody here, whatever else is over.
+        if (!ours) {
+          leased.lose(tenure)
+          return
+        }
         // After a stall it may come when the lease was over, and others had the lock meanwhile.
         const heard = now()
         if (heard >= endOf(tenure)) {
           leased.end(heard)
-          return
-        }
-        if (!ours) {
-          leased.lose(tenure)
           return
         }
         tenure.deadline = Math.max(tenure.deadline, at + ms - drift(ms))
