@@ -141,6 +141,17 @@ describe('a hand-over inside the process, when the lease is about to end', () =>
     }
   })
 
+  it('does not take place if the lease is one of those that are renewed well before they end', async () => {
+    deadline = () => performance.now() + 50
+    renewals = [() => new Promise<boolean>(() => {})]
+    altered.releases = 0
+    const lock = await mutex.with(long).acquireLock('key')
+    const waiting = mutex.acquireLock('key')
+    await lock.release()
+    await (await waiting).release()
+    expect(altered.releases).to.equal(2)
+  })
+
   it('is over if a stall lasts until after it, whatever a renewal says then', async () => {
     const end = performance.now() + 100
     deadline = () => end
@@ -172,9 +183,27 @@ describe('a hand-over inside the process, when the lease is about to end', () =>
   })
 })
 
+describe('a hand-over inside the process, when others might not be heard of', () => {
+  it('asks the store, and sees to it that they are, though nobody has come for long', async () => {
+    let listens = 0
+    const listen = () => void listens++
+    const more = { listen, listeningSince: Number.POSITIVE_INFINITY }
+    const altered = new Altered((tenure) => tenure, more)
+    const mutex = new Mutex(altered.store)
+    const lock = await mutex.acquireLock('key')
+    const waiting = mutex.acquireLock('key')
+    listens = 0
+    await new Promise((resolve) => setTimeout(resolve, 60))
+    await lock.release()
+    await (await waiting).release()
+    expect(altered.releases).to.equal(2)
+    expect(listens).to.equal(1)
+  })
+})
+
 describe('what a tenure in Redis has for hand-overs', () => {
   it('is a token for each microsecond since its grant, less a margin for the clocks', () => {
-    const bid = new Bid({} as never, {} as never, 1, 'instance', namesOf('lock', ''))
+    const bid = new Bid({} as never, { policy: {} } as never, 1, 'instance', namesOf('lock', ''))
     bid.first = 5_000_000
     bid.since = 70
     expect(bid.lastToken(70)).to.equal(5_000_000)

@@ -7,6 +7,7 @@ import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
 import { scripts, type Verb } from '../../packages/core/src/stores/redis/scripts.js'
 import { range, until } from '../conformance/ground.js'
+import { Wire } from '../faults/wire.js'
 import { Mutexlike } from '../protocol/redis-state.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
@@ -136,6 +137,45 @@ for (const client of redisClients) {
       await finish()
       expect(order).to.deep.equal(['here 0', 'late', 'here 1', 'there'])
     })
+
+    for (const [what, isContended] of [
+      ['a first', false],
+      ['another', true],
+    ] as const) {
+      it(`Redis is asked if others were heard of before the reply that gave ${what} lock`, async () => {
+        const connection = client.create(server.port)
+        const wire = new Wire(connection)
+        const here = await listens(create({}, connection))
+        const gate = new EventEmitter()
+        const turns: Promise<void>[] = []
+        const expected = ['here 0', 'late', 'here 1']
+        if (isContended) {
+          turns.push(take(here, 'here', () => once(gate, 'open')))
+          await until(() => order.length === 1)
+        }
+        const line = () => turns.push(take(here, 'here 0'), take(here, 'here 1'))
+        if (isContended) {
+          line()
+          await sleep(50)
+          turns.push(ask('there', 0, redis))
+          await queued(1)
+          await caughtUp()
+          expected.unshift('here')
+          expected.push('there')
+        }
+        const before = await redis.get(`mutex:${key}`)
+        wire.keep('replies')
+        if (isContended) gate.emit('open')
+        else line()
+        await until(async () => (await redis.get(`mutex:${key}`)) !== before)
+        turns.push(ask('late', 9000, redis))
+        await queued(isContended ? 2 : 1)
+        await caughtUp()
+        wire.pass()
+        await Promise.all(turns)
+        expect(order).to.deep.equal(expected)
+      })
+    }
 
     it('Redis is asked once a renewal tells of an older one, of whom nothing was heard', async () => {
       const [here, there] = [await listens(create({ lease: 3000 })), await listens(create())]

@@ -77,6 +77,29 @@ describe('what happens at the same time', () => {
     await held.release()
   })
 
+  it('a release of a lock that was passed on: it has its own holder’s storeTimeout', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const hasty = await mutexOn(redis, { storeTimeout: 100 })
+    const patient = hasty.with({ storeTimeout: 10_000 })
+    for (const [first, next] of [
+      [hasty, patient],
+      [patient, hasty],
+    ] as const) {
+      const held = await first.acquireLock(key)
+      const waiting = next.acquireLock(key)
+      await held.release()
+      const lock = await waiting
+      wire.keep('replies')
+      const released = lock.release().catch((error: unknown) => error)
+      const first300 = await Promise.race([released, sleep(300).then(() => 'under way')])
+      if (next === hasty) expect(first300).to.be.instanceOf(MutexStoreError)
+      else expect(first300).to.equal('under way')
+      wire.pass()
+      await released
+    }
+  })
+
   it('expiry: the next holder, to whom the lock passed for that, is timed as well', async () => {
     const mutex = new Mutex(memoryStore(), { blockTime: 90, expiry: 100 })
     const patient = mutex.with({ blockTime: 5000, expiry: 5100 })
@@ -86,6 +109,79 @@ describe('what happens at the same time', () => {
     expect(await aborted(first.signal)).to.be.instanceOf(MutexExpiredError)
     expect(await aborted((await second).signal)).to.be.instanceOf(MutexExpiredError)
     await (await third).release()
+  })
+
+  it('a loss that is heard of when an expiry has ended in a stall: what is not ours goes to nobody here', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { lease: 2000 })
+    const brief = mutex.with({ blockTime: 200, delay: 50, expiry: 250, lease: 250 })
+    await look.script('LOAD', scripts.renew.text)
+    // It is told of others, so that it passes locks on.
+    const told = await mutex.acquireLock(`${key}:told`)
+    const waiting = mutex.acquireLock(`${key}:told`)
+    await until(() => mutex.store.listeningSince < Number.POSITIVE_INFINITY)
+    void told.release()
+    await (await waiting).release()
+    const first = await mutex.acquireLock(key)
+    await look.set(`mutex:${key}`, 'a stranger', 'PX', 3000)
+    wire.keep('replies')
+    await until(() => wire.kept === 1)
+    wire.keepNoMore()
+    const second = brief.acquireLock(key)
+    let isHeld = false
+    const third = mutex.acquireLock(key).then((lock) => {
+      isHeld = true
+      return lock
+    })
+    void first.release()
+    await second
+    stall(260)
+    wire.pass()
+    await new Promise(setImmediate)
+    expect(isHeld, 'held by a stranger').to.equal(false)
+    await look.del(`mutex:${key}`)
+    await (await third).release()
+  })
+
+  it('a grant by push that was long on its way: it is over, and is asked for again', async () => {
+    const proxy = await startProxy(sharedRedis().port)
+    const redis = create()
+    redis.duplicate = () => client!.create(proxy.port)
+    const mutex = await mutexOn(redis, { delay: 12_000, lease: 300 })
+    const [first, third] = [await mutexOn(create()), await mutexOn(create())]
+    const held = await first.acquireLock(key)
+    let came = false
+    const waiting = mutex.acquireLock(key).finally(() => {
+      came = true
+    })
+    await until(() => mutex.store.listeningSince < Number.POSITIVE_INFINITY)
+    await queued(1)
+    proxy.pause('replies')
+    await held.release()
+    await until(async () => (await look.exists(`mutex:${key}`)) === 0)
+    const other = await third.acquireLock(key)
+    proxy.resume()
+    await until(async () => came || (await look.zcard(`redismutex:queue:{mutex:${key}}`)) === 1)
+    expect(came).to.equal(false)
+    await other.release()
+    await (await waiting).release()
+  })
+
+  it('a renewal whose answer is late: the lease counts from when it was sent', async () => {
+    const redis = create()
+    const wire = new Wire(redis)
+    const mutex = await mutexOn(redis, { lease: 1000 })
+    const lock = await mutex.acquireLock(key)
+    wire.keep('replies')
+    await until(() => wire.kept === 1)
+    await sleep(200)
+    wire.pass()
+    // The last one that arrives.
+    wire.keep('requests')
+    await aborted(lock.signal)
+    expect(await look.exists(`mutex:${key}`)).to.equal(1)
+    wire.pass()
   })
 
   it('a loss: its listener may ask for the key again', async () => {
@@ -225,6 +321,36 @@ describe('what happens at the same time', () => {
       })
     }
 
+    it('while its inbox subscribes once more, after a break: no rejection is left unhandled', async () => {
+      const proxy = await startProxy(sharedRedis().port)
+      const redis = client!.create(proxy.port)
+      let inbox: Redis | undefined
+      const duplicate = redis.duplicate.bind(redis)
+      redis.duplicate = (override) => {
+        inbox = duplicate(override)
+        return inbox
+      }
+      const mutex = await mutexOn(redis)
+      const held = await mutex.acquireLock(key)
+      const waiting = mutex.acquireLock(key)
+      await until(() => mutex.store.listeningSince < Number.POSITIVE_INFINITY)
+      await held.release()
+      await (await waiting).release()
+      proxy.cut()
+      await new Promise<void>((resolve) => {
+        inbox?.once('ready', () => {
+          proxy.pause('replies')
+          resolve()
+        })
+      })
+      const closed = mutex.close()
+      await until(() => inbox?.status !== 'ready')
+      proxy.cut()
+      proxy.resume()
+      await closed
+      await until(() => inbox?.status === 'end')
+    })
+
     it('while a hand-over waits for its turn of the event loop: nothing is left', async () => {
       const redis = create()
       const mutex = await mutexOn(redis)
@@ -264,6 +390,20 @@ describe('what happens at the same time', () => {
     expect(await look.exists(`mutex:${key}`)).to.equal(1)
     const lock = await other.acquireLock(key)
     expect(lock.waited, 'not a whole lease').to.be.below(10_000)
+    await lock.release()
+  })
+
+  it('an ask that comes once more, after the release, where nobody has ever waited: nobody waits for a whole lease', async () => {
+    const proxy = await startProxy(sharedRedis().port)
+    const redis = client!.create(proxy.port)
+    const options = { lease: 19_000, delay: 300 }
+    const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
+    const again = loseNext(redis, scripts.acquire.sha, proxy)
+    await (await mutex.acquireLock(key)).release()
+    await again(look)
+    expect(await look.exists(`mutex:${key}`)).to.equal(1)
+    const lock = await other.acquireLock(key)
+    expect(lock.waited, 'not a whole lease').to.be.below(5000)
     await lock.release()
   })
 
@@ -320,6 +460,52 @@ describe('what happens at the same time', () => {
     expect(calls).to.be.within(1, keys.length)
     server.resume()
     await Promise.all(held.map((lock) => lock.release()))
+  })
+
+  describe('a client that says nothing of what was in flight when a connection breaks', () => {
+    const forgetful = { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: null }
+
+    it('what it keeps for a server that has forgotten some scripts leaves nothing behind', async () => {
+      const server = await startRedis()
+      atEnd(() => server.stop())
+      const proxy = await startProxy(server.port)
+      const redis = client!.create(proxy.port, forgetful)
+      const mutex = await mutexOn(redis, { lease: 19_000 })
+      proxy.refuse()
+      proxy.cut()
+      await until(() => redis.status !== 'ready')
+      expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+      const direct = client!.create(server.port)
+      await direct.script('FLUSH')
+      await direct.script('LOAD', scripts.cancel.text)
+      await proxy.accept()
+      // In the same order as what was kept.
+      await mutex.runExclusive(freshKey(), () => {})
+      await until(async () => (await direct.exists(`mutex:${key}`)) === 0)
+      await (await mutex.acquireLock(key, { blockTime: 3000 })).release()
+    })
+
+    it('nothing piles up before a server that is away', async () => {
+      const server = await startRedis()
+      atEnd(() => server.stop())
+      const proxy = await startProxy(server.port)
+      const redis = client!.create(proxy.port, { ...forgetful, retryStrategy: () => 50 })
+      const mutex = await mutexOn(redis, { lease: 19_000, storeTimeout: 300 })
+      const held = await Promise.all(range(20).map((n) => mutex.acquireLock(`${key}:${n}`)))
+      proxy.refuse()
+      proxy.cut()
+      await until(() => redis.status !== 'ready')
+      const asked = range(20).map((n) => mutex.acquireLock(`${key}:asked:${n}`))
+      await Promise.allSettled([...held.map((lock) => lock.release()), ...asked])
+      await sleep(1500)
+      const kept = (redis as unknown as { offlineQueue: { length: number } }).offlineQueue.length
+      // A call for each at the very most, to take it back, and what was sent for all.
+      expect(kept).to.be.within(1, held.length + asked.length + 2)
+      await proxy.accept()
+      const direct = client!.create(server.port)
+      await until(() => redis.status === 'ready')
+      await until(async () => (await direct.keys(`mutex:${key}:*`)).length === 0)
+    })
   })
 
   it('a connection of a Cluster that breaks, and connects again by itself without a word: what was asked there is taken back', async () => {

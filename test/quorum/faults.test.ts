@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { BlockTimeExceedError, MutexClosedError, MutexStoreError } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
+import { freight } from '../../packages/core/src/stores/quorum/master.js'
 import { range, rejection, until } from '../conformance/ground.js'
-import { giveUpNext } from '../faults/wire.js'
+import { giveUpNext, loseNext } from '../faults/wire.js'
 import type { TcpProxy } from '../support/proxy.js'
 import { freshKey } from '../support/redis.js'
 import { clientsOf, leftoversOf, Masters, mutexOn, votes } from './masters.js'
@@ -212,6 +213,19 @@ describe('when the network or a master of three fails', () => {
         await nothingLeft()
       })
     }
+  })
+
+  it('an ask that comes to two of them once more, after the release: nobody waits for a whole lease', async () => {
+    const mutex = mutexOn(clients, options)
+    const { sha } = freight.scripts.acquire
+    const again = [0, 1].map((n) => loseNext(clients[n] as Redis, sha, proxies[n] as TcpProxy))
+    await (await mutex.acquireLock(key)).release()
+    await nothingLeft()
+    await Promise.all(again.map((land, n) => land(direct[n] as Redis)))
+    expect((await votes(direct, key)).filter((vote) => vote !== null)).to.have.length(2)
+    const lock = await mutexOn(direct, options).acquireLock(key, { blockTime: 5000 })
+    await lock.release()
+    await nothingLeft()
   })
 
   it('clients of Clusters give up what lands all the same: it is taken back, and they are asked on', async () => {

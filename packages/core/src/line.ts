@@ -191,6 +191,7 @@ export class Line implements Asker, Leased, Steward {
     }
     const { lease, storeTimeout } = place.want.policy
     tenure.lease = lease
+    tenure.storeTimeout = storeTimeout
     tenure.patience = Math.min(storeTimeout, lease / 4)
     tenure.until = since + place.want.expiry
     this.holder = place
@@ -266,7 +267,9 @@ export class Line implements Asker, Leased, Steward {
     this.held = undefined
     this.around.keeper.forget(this)
     const next = this.#wish(true)
-    if (!next) this.around.lines.delete(this.name)
+    // They may have come long ago: is this process told still?
+    if (next) this.around.store.listen()
+    else this.around.lines.delete(this.name)
     return this.around.store.release(tenure, next)
   }
 

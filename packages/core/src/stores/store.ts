@@ -50,10 +50,14 @@ export abstract class Tenure {
   /** As of when `contended` was known. */
   heard = 0
 
-  /** The present holder's terms: how long to renew for, until when, and how long a try may take. */
+  /**
+   * The present holder's terms: how long to renew for, until when, and how long a try may take, or its
+   * release.
+   */
   lease = 0
   until: number = Number.POSITIVE_INFINITY
   patience = 0
+  storeTimeout: number
   /** The keeper's: when to renew next, and whether it is at it. */
   renewAt = 0
   renewing = false
@@ -63,7 +67,9 @@ export abstract class Tenure {
     readonly wish: Wish,
     /** What the store holds for this tenure. */
     readonly owner: string,
-  ) {}
+  ) {
+    this.storeTimeout = wish.policy.storeTimeout
+  }
 
   /** Why the store does not give it although nobody else has it, if so. */
   trouble: MutexStoreError | undefined

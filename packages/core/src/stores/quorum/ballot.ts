@@ -215,10 +215,12 @@ export class Ballot {
    * @returns whether it was ours to the end
    * @throws MutexStoreError when that can't be known
    */
-  async release(used: number, pause: number): Promise<boolean> {
+  async release(used: number, pause: number, timeout: number): Promise<boolean> {
     const votes = [...this.#of('given'), ...this.#of('asked')]
     const tally = new Tally<Vote>(this.#votes.length, votes.length)
-    for (const vote of votes) vote.release(used, pause, (answer) => tally.count(vote, answer))
+    for (const vote of votes) {
+      vote.release(used, pause, timeout, (answer) => tally.count(vote, answer))
+    }
     this.end(used)
     return (await tally.result) !== undefined
   }

@@ -115,7 +115,7 @@ export class Candidate extends Tenure implements Outcome {
    */
   async release(isNext: boolean, told: (ms: number) => void): Promise<boolean> {
     const ballot = this.#ballot as Ballot
-    const kept = await ballot.release(this.token ?? 0, isNext ? 2 * SOONEST : 0)
+    const kept = await ballot.release(this.token ?? 0, isNext ? 2 * SOONEST : 0, this.storeTimeout)
     if (ballot.nextAsk >= 0) told(ballot.nextAsk)
     // Leases that have ended on the way say nothing: it was given back in time.
     return kept || now() >= this.deadline

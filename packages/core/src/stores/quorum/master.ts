@@ -23,7 +23,7 @@ export const freight: Freight<Verb, Names> = {
   scripts: {
     release: load('release'),
     renew: load('renew'),
-    acquire: load('acquire'),
+    acquire: { ...load('acquire'), takes: true },
   },
   pack: (keys, { lock, waiting, fence }) => void keys.push(lock, waiting, fence),
 }

@@ -1,5 +1,5 @@
 import type { MutexStoreError } from '../../errors.js'
-import { type Answer, bothSettled, type Settled, settled } from '../redis/trip.js'
+import { type Answer, bothSettled, type Settled, settled, untold } from '../redis/trip.js'
 import type { Master, Names, Verb } from './master.js'
 
 type Reply = readonly Answer[]
@@ -66,8 +66,14 @@ export class Vote {
     this.state = 'asked'
     this.hear = undefined
     this.#lease = Math.max(this.#lease, lease)
+    const { breaks } = this.master
     const args = [this.terms.owner, ms(lease), this.#reach, ms(pause)]
     this.#send('acquire', args, timeout, (reply, error) => {
+      // Sent again after a break, it may come once more, and nobody tells when.
+      if (this.master.breaks !== breaks) {
+        this.#owed = true
+        this.#settled = untold
+      }
       if (error) {
         this.state = 'unknown'
         this.#owed = true
@@ -120,10 +126,15 @@ export class Vote {
    * @param pause within how many ms this process asks again; 0 if it does not
    * @param told is told whether it was there
    */
-  release(used: number, pause: number, told: (answer: boolean | MutexStoreError) => void): void {
+  release(
+    used: number,
+    pause: number,
+    timeout: number,
+    told: (answer: boolean | MutexStoreError) => void,
+  ): void {
     if (this.state === 'asked') {
       this.#arrived = (answer) => {
-        if (this.state === 'given') this.release(used, pause, told)
+        if (this.state === 'given') this.release(used, pause, timeout, told)
         else told(answer)
         this.takeBack(used)
       }
@@ -133,7 +144,7 @@ export class Vote {
     this.state = 'asked'
     this.nextAsk = -1
     const args = [this.terms.owner, String(used), ms(pause)]
-    this.#send('release', args, this.terms.timeout, ([kept, nextAsk = -1], error) => {
+    this.#send('release', args, timeout, ([kept, nextAsk = -1], error) => {
       this.state = error ? 'unknown' : 'none'
       this.nextAsk = Number(nextAsk)
       // Sent again after a break, it may find that others came and went: that says nothing.

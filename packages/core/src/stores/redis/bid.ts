@@ -16,10 +16,11 @@ export class Bid extends Tenure {
   state: 'asking' | 'granted' | 'held' | 'over' = 'asking'
   /** Has Redis been asked, ever? */
   sent = false
-  /** How often the connection had broken when it was asked first: what is sent then may come twice. */
-  breaks = 0
-  /** Is an ask on its way? */
+  /** Is an ask on its way? How often had the connection broken when it was sent? */
   asking = false
+  breaks = 0
+  /** Has it broken while an ask was on its way? That may come twice. */
+  doubled = false
   /** Is it to be followed by another at once? */
   again = false
   /** Is its release on its way? */

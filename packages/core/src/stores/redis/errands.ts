@@ -78,7 +78,7 @@ export class Return implements Errand<Names> {
   }
 
   get timeout(): number {
-    return this.bid.wish.policy.storeTimeout
+    return this.bid.storeTimeout
   }
 
   /** Not if others wait for the lock, or its lease could end meanwhile. */

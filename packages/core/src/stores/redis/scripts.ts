@@ -7,6 +7,8 @@ export type Verb = 'acquire' | 'release' | 'renew' | 'cancel'
 export interface Script {
   readonly text: string
   readonly sha: string
+  /** May it take a lock? */
+  readonly takes?: boolean
 }
 
 /** A file of the package's `lua` folder. */
@@ -34,8 +36,8 @@ const load = (...parts: string[]): Script => scriptOf(shared, ...parts.map(read)
 
 /** In the order in which those of one moment are sent: what makes room goes first. */
 export const scripts: Readonly<Record<Verb, Script>> = {
-  release: load('ask', 'give-back', 'release'),
+  release: { ...load('ask', 'give-back', 'release'), takes: true },
   cancel: load('ask', 'give-back', 'cancel'),
   renew: load('renew'),
-  acquire: load('ask', 'acquire'),
+  acquire: { ...load('ask', 'acquire'), takes: true },
 }

@@ -13,7 +13,7 @@ import { lockName, type Names, namesOf } from './names.js'
 import { Replicas, type WaitReplicas } from './replicas.js'
 import type { Verb } from './scripts.js'
 import { type Answer, type Settled, settled } from './trip.js'
-import { Undo } from './undo.js'
+import { longestLease, Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
 
 /** How long one who is refused because Redis is out of reach waits for that, in ms. */
@@ -33,6 +33,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   readonly #bids = new Bids()
   readonly #undo = new Undo({
     cancel: (bid) => this.#cancelToTheEnd(bid),
+    outOfReach: () => this.#watch.lost,
     hopeless: () => !this.#open || this.#client.status === 'end',
   })
   #open = false
@@ -135,16 +136,23 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   /** An ask is about to be sent. */
   #asks(bid: Bid): void {
-    if (!bid.sent) bid.breaks = this.breaks
+    bid.breaks = this.breaks
     bid.sent = true
     bid.asking = true
     bid.again = false
     bid.told = false
   }
 
+  /** An ask is over. */
+  #asked(bid: Bid): void {
+    bid.asking = false
+    // It may have been sent again, and come once more.
+    if (bid.breaks !== this.breaks) bid.doubled = true
+  }
+
   /** @param asked when the ask that is answered was sent */
   answered(bid: Bid, answer: Answer, asked: number): void {
-    bid.asking = false
+    this.#asked(bid)
     const verdict = Number(typeof answer === 'object' ? answer[0] : answer)
     const detail = typeof answer === 'object' ? Number(answer[1]) : 0
     // Granted by a push meanwhile: whatever this says is older, or says the same.
@@ -177,7 +185,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   failed(bid: Bid, error: MutexStoreError, asked: number, settled: Settled): void {
-    bid.asking = false
+    this.#asked(bid)
     if (bid.state === 'held' || bid.state === 'granted') {
       bid.owes(settled)
       return
@@ -275,6 +283,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
         return
       }
       this.#bids.delete(bid)
+      this.#remember(bid)
       bid.asker.failed(bid, bid.trouble, Number.NEGATIVE_INFINITY)
     }
   }
@@ -310,8 +319,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   returned(bid: Bid): void {
     bid.returning = false
     this.#forget(bid)
-    // An ask that was sent again may come once more, and get a lock that nobody waits for.
-    if (bid.breaks !== this.breaks) this.#undo.remember(bid)
+    this.#remember(bid)
   }
 
   /** Whether a release was in time is not known. */
@@ -366,11 +374,23 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     if (late !== undefined) this.#undo.begin(bid, late)
   }
 
+  /**
+   * An ask that comes once more may get a lock that nobody waits for. Who wants that lock tells of it:
+   * the inbox has to be open, even if nobody has ever waited here.
+   */
+  #remember(bid: Bid): void {
+    if (!bid.doubled) return
+    this.#undo.remember(bid, longestLease(bid))
+    if (this.#open) this.#inbox.want()
+  }
+
   /** Nobody wants it any more, and what Redis makes of it is not known. */
   #regret(bid: Bid, settled?: Settled): void {
     clearTimeout(bid.poll)
     this.#forget(bid)
-    if (bid.sent) this.#undo.begin(bid, settled)
+    if (!bid.sent) return
+    this.#undo.begin(bid, settled)
+    this.#remember(bid)
   }
 
   // What the inbox brings

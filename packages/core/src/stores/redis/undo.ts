@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../../clock.js'
+import { asNobody } from '../../nobody.js'
 import type { Bid } from './bid.js'
 import { type Settled, settled } from './trip.js'
 
@@ -9,6 +10,8 @@ const REMEMBERED = 10_000
 /** What an `Undo` asks of the store. */
 export interface Undoing {
   cancel(bid: Bid): Promise<unknown>
+  /** Is there no connection? What is sent then waits for the next one, behind what was sent before. */
+  outOfReach(): boolean
   /** Is there no use in trying again? */
   hopeless(): boolean
 }
@@ -16,22 +19,28 @@ export interface Undoing {
 /** Takes back what nobody wants any more, while what Redis makes of it is not known. */
 export class Undo {
   readonly #store: Undoing
-  /** Those who left, oldest first, and since when. */
-  readonly #left = new Map<number, { bid: Bid; at: number }>()
+  /** Those who left, and until when they are remembered. */
+  readonly #left = new Map<number, { bid: Bid; until: number }>()
+  #timer: NodeJS.Timeout | undefined
   readonly #going = new Set<Promise<void>>()
 
   constructor(store: Undoing) {
     this.#store = store
   }
 
-  /** It has left. If anybody is told of it again, it is to be taken back. */
-  remember(bid: Bid): void {
+  /** It has left. If anybody is told of it again, within so many ms, it is to be taken back. */
+  remember(bid: Bid, ms: number = REMEMBERED): void {
+    const until = Math.max(now() + ms, this.#left.get(bid.n)?.until ?? 0)
+    this.#left.set(bid.n, { bid, until })
+    this.#timer ??= asNobody(() => setInterval(() => this.#forget(), REMEMBERED)).unref()
+  }
+
+  #forget(): void {
     const at = now()
-    for (const [n, left] of this.#left) {
-      if (at - left.at < REMEMBERED) break
-      this.#left.delete(n)
-    }
-    this.#left.set(bid.n, { bid, at })
+    for (const [n, { until }] of this.#left) if (at >= until) this.#left.delete(n)
+    if (this.#left.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
   }
 
   /** @param asked of what was sent for the bid */
@@ -50,13 +59,17 @@ export class Undo {
   /** Cancels until Redis says that it is done, or time has ended all that could be left. */
   async #cancel(bid: Bid, asked: Settled): Promise<void> {
     const unsure = !(await asked)
-    const { policy, blockTime } = bid.wish
-    const until = now() + policy.lease + Math.min(blockTime, REMEMBERED)
+    const until = now() + longestLease(bid) + Math.min(bid.wish.blockTime, REMEMBERED)
+    let isSent = false
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
-      try {
-        await this.#store.cancel(bid)
-        if (!unsure) return
-      } catch {}
+      // One command is enough for the next connection: more would only pile up until then.
+      if (!isSent || !this.#store.outOfReach()) {
+        isSent = true
+        try {
+          await this.#store.cancel(bid)
+          if (!unsure) return
+        } catch {}
+      }
       if (this.#store.hopeless()) return
       await sleep(pause, undefined, { ref: false })
     }
@@ -66,3 +79,6 @@ export class Undo {
     while (this.#going.size > 0) await Promise.all(this.#going)
   }
 }
+
+/** For how long the lock of a bid may last, in ms: who asked for it may not have been its last holder. */
+export const longestLease = ({ lease, wish }: Bid): number => Math.max(lease, wish.policy.lease)
