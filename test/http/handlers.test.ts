@@ -62,6 +62,27 @@ for (const { name, setup } of stores) {
       return { client, app }
     }
 
+    it('and that gives a query builder has its query run once', async () => {
+      let queries = 0
+      const work = new Signal()
+      const { client, app } = await leave(() => ({
+        // biome-ignore lint/suspicious/noThenProperty: query builders are thenables
+        then(done: (value: unknown) => void) {
+          queries++
+          return work.promise.then(() => done('done'))
+        },
+      }))
+      expect(queries).to.equal(1)
+      client.leave()
+      await sleep(50)
+      expect(app.mutex.stats()).to.include({ held: 1, waiting: 1 })
+      work.fire()
+      await until(() => queries === 2, 'the next one at work')
+      await until(() => app.mutex.stats().held === 0, 'the release')
+      expect(queries).to.equal(2)
+      expect(app.mutex.stats()).to.include({ acquired: 2, lost: 0 })
+    })
+
     for (const [what, handlerOf] of Object.entries(byCallback)) {
       it(`and that ${what} keeps its lock until its callback answers`, async () => {
         const finish: (() => void)[] = []

@@ -28,11 +28,13 @@ export function withLock(handler: Handler): Handler {
       holds.done('unknown')
       return result
     }
-    result.then(
-      (payload: unknown) => holds.done(leftBy(payload)),
+    // A query builder runs its query each time that its `then` is called: once is enough.
+    const once = Promise.resolve<unknown>(result)
+    once.then(
+      (payload) => holds.done(leftBy(payload)),
       () => holds.done(isHijacked(reply) ? 'nobody' : 'framework'),
     )
-    return result
+    return once
 
     /** Who is left to end the response. */
     function leftBy(payload: unknown): Ending {
