@@ -367,6 +367,39 @@ for (const framework of frameworks) {
       expect(await late.wait('the error')).to.include({ code: 'ERR_STREAM_WRITE_AFTER_END' })
     })
 
+    it('leaves its connection as it was, if it was out before its end', async () => {
+      const second = new Signal()
+      const ended = new Signal()
+      const setup = {
+        redis: await distant(50),
+        keyPrefix: freshPrefix(),
+        methods: ['GET', 'HEAD'],
+        awaitRelease: true,
+      }
+      const app = await framework.start(setup, async ({ req, takeOver }) => {
+        const res = takeOver()
+        if (req.method === 'HEAD') {
+          res.flushHeaders()
+          await second.promise
+          res.end()
+          setImmediate(ended.fire)
+        } else {
+          second.fire()
+          await ended.promise
+          res.end('done')
+        }
+      })
+      const client = await WireClient.connect(app.port)
+      client.request('ann', 'HEAD /')
+      client.request('bob', 'GET /')
+      expect((await client.answer(true)).status).to.equal(200)
+      for (const user of ['bob', 'ann']) {
+        expect((await client.answer()).body).to.equal('done')
+        client.request(user, 'GET /')
+      }
+      expect((await client.answer()).body).to.equal('done')
+    })
+
     it('does not wait for a handler that answers early and works on', async () => {
       const go = new Signal()
       const setup = { store: memoryStore(), awaitRelease: true }

@@ -40,7 +40,7 @@ export class CorkedAnswer implements LastBytes {
     this.#flushed = true
     clearTimeout(this.#timer)
     this.#restore?.()
-    while (socket.writableCorked > 0) socket.uncork()
+    for (let corks = socket.writableCorked; corks > 0; corks--) socket.uncork()
   }
 
   flushIn(ms: number): void {
@@ -75,6 +75,8 @@ export class CorkedAnswer implements LastBytes {
       for (const restore of restores) restore()
     }
     socket.cork()
+    // One that was out but for its end is finished at once, and the next answer is due there.
+    this.res.once('finish', () => this.flush())
   }
 }
 
