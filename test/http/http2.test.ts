@@ -109,9 +109,14 @@ describe('HTTP/2', () => {
     })
   }
 
-  for (const how of ['cancels its stream', 'destroys its connection']) {
+  for (const [how, method] of [
+    ['cancels its stream', 'POST'],
+    ['cancels its HEAD', 'HEAD'],
+    ['destroys its connection', 'POST'],
+    ['destroys its connection under a HEAD', 'HEAD'],
+  ] as const) {
     const leave = (session: ClientHttp2Session, stream: ReturnType<typeof send>) =>
-      how === 'cancels its stream' ? stream.close(8) : session.destroy()
+      how.startsWith('cancels') ? stream.close(8) : session.destroy()
 
     it(`takes a client that ${how} while it waits out of the line`, async () => {
       const ran: string[] = []
@@ -121,7 +126,7 @@ describe('HTTP/2', () => {
       })
       const held = await mutex.acquireLock('ann')
       const session = open(port)
-      const stream = send(session, '/left')
+      const stream = send(session, '/left', method)
       await until(() => mutex.stats().waiting === 1, 'the request in line')
       leave(session, stream)
       await until(() => mutex.stats().waiting === 0, 'the place given up')
@@ -145,7 +150,7 @@ describe('HTTP/2', () => {
         return 'done'
       })
       const session = open(port)
-      const stream = send(session, '/left')
+      const stream = send(session, '/left', method)
       await inside.wait('the handler')
       leave(session, stream)
       await gone.wait('the signal')
@@ -170,13 +175,58 @@ describe('HTTP/2', () => {
         { lease: 10_000 },
       )
       const session = open(port)
-      const stream = send(session, '/left')
+      const stream = send(session, '/left', method)
       await inside.wait('the handler')
       leave(session, stream)
       // The late end has no effect on HTTP/2, and ends the hold all the same.
       await until(() => mutex.stats().held === 0, 'the release')
       expect(mutex.stats().lost).to.equal(0)
       expect((await ask(open(port), '/next')).status).to.equal(200)
+    })
+  }
+
+  for (const method of ['POST', 'HEAD']) {
+    for (const [status, early] of [
+      [200, false],
+      [204, false],
+      [204, true],
+    ] as const) {
+      it(`fixes an answer of ${status} to ${method}${early ? ' with its head' : ''} that waits for the release`, async () => {
+        const go = new Signal()
+        const { mutex, port } = await serve(
+          async (_request, reply) => {
+            const { raw } = reply.hijack()
+            raw.statusCode = status
+            if (early) raw.writeHead(status)
+            raw.end()
+            expect(raw.headersSent).to.equal(true)
+            expect(raw.writableEnded).to.equal(true)
+            expect(() => raw.setHeader('x-late', '1')).to.throw('already been initiated')
+            raw.statusCode = 500
+            go.fire()
+          },
+          { awaitRelease: true },
+        )
+        const answer = await ask(open(port), '/', method)
+        await go.wait('the checks')
+        expect(answer.status).to.equal(status)
+        expect(answer.headers).to.not.have.property('x-late')
+        await until(() => mutex.stats().held === 0, 'the release')
+      })
+    }
+  }
+
+  for (const [what, body] of [
+    ['a stream', () => Readable.from(['a', 'b'])],
+    ['a web stream', () => new Response('ab')],
+  ] as const) {
+    it(`frees the lock of a HEAD that is answered with ${what}`, async () => {
+      const { mutex, port } = await serve(async () => body())
+      const session = open(port)
+      expect((await ask(session, '/', 'HEAD')).status).to.equal(200)
+      expect((await ask(session, '/')).body).to.equal('ab')
+      await until(() => mutex.stats().held === 0, 'the release')
+      expect(mutex.stats()).to.include({ acquired: 2, lost: 0 })
     })
   }
 

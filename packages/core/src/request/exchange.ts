@@ -81,6 +81,7 @@ export class Exchange implements Caller {
       watchSocket(socket, this)
     } else {
       res.once('close', () => this.socketClosed())
+      if (isHttp2(res)) res.stream.once('close', () => this.#streamClosed())
     }
   }
 
@@ -183,6 +184,11 @@ export class Exchange implements Caller {
     if (this.#called) this.#judge()
   }
 
+  /** Of HEAD Node tells the response nothing, as long as nobody has ended that. */
+  #streamClosed(): void {
+    if (!this.over) tellClose(this.res)
+  }
+
   /** `end` was called: has it taken effect? */
   #judge(): void {
     clearTimeout(this.#look)
@@ -255,8 +261,9 @@ function destroyOf(exchange: Exchange, inner: Method): Method {
 }
 
 /**
- * A queued response whose connection is gone tells nobody before Node.js 24: handlers that wait for
- * its end, as `pipeline` does, would wait for ever, and keep their locks.
+ * A queued response whose connection is gone tells nobody before Node.js 24, nor does one to HEAD
+ * whose stream is: handlers that wait for its end, as `pipeline` does, would wait for ever, and keep
+ * their locks.
  */
 function tellClose(res: HttpResponse): void {
   const untold = setImmediate(() => res.emit('close'))

@@ -13,6 +13,7 @@ import { report } from './report.js'
 export class HeldEnd implements LastBytes {
   /** The arguments of the `end` that waits. */
   #args: readonly unknown[] | undefined
+  #status = 200
   #sent = false
   #streamed = false
   #timer: NodeJS.Timeout | undefined
@@ -45,7 +46,12 @@ export class HeldEnd implements LastBytes {
     // The headers are all of an answer without a body, and would not wait.
     const bodyless = res.req.method === 'HEAD' || [204, 205, 304].includes(res.statusCode)
     if (!res.headersSent && !bodyless) res.writeHead(res.statusCode)
+    // They are fixed all the same.
+    if (!res.headersSent) {
+      Object.defineProperty(res.stream, 'headersSent', { configurable: true, value: true })
+    }
     this.#args = args
+    this.#status = res.statusCode
     Object.defineProperty(res, 'writableEnded', { configurable: true, value: true })
     return true
   }
@@ -57,6 +63,8 @@ export class HeldEnd implements LastBytes {
     this.#sent = true
     clearTimeout(this.#timer)
     Reflect.deleteProperty(this.res, 'writableEnded')
+    Reflect.deleteProperty(this.res.stream, 'headersSent')
+    this.res.statusCode = this.#status
     try {
       this.end.apply(this.res, args as unknown[])
     } catch (error) {
