@@ -195,6 +195,48 @@ describe('The Fastify plugin', () => {
     expect(JSON.parse(text)).to.deep.equal(['lock', 'mine', 'url', 'method'])
   })
 
+  it("asks once more behind a route's own hooks, which may be what makes the key", async () => {
+    const named: (string | undefined)[] = []
+    const keyFrom = (request: FastifyRequest) => {
+      const { user } = request as { user?: string }
+      named.push(user)
+      return user
+    }
+    const app = make()
+    await app.register(requestLock, options({ keyFrom }))
+    const login = async (request: FastifyRequest) => {
+      Object.assign(request, { user: request.headers['x-user'] })
+    }
+    app.post('/one', { preHandler: login }, tell)
+    app.post('/many', { preHandler: [async () => {}, login], config: { lock: true } }, tell)
+    app.post('/early', { onRequest: login, preHandler: async () => {} }, tell)
+    app.post('/none', tell)
+    for (const [path, asked] of [
+      ['/one', [undefined, 'ann']],
+      ['/many', [undefined, 'ann']],
+      ['/early', ['ann']],
+    ] as const) {
+      expect((await inject(app, 'POST', path)).text, path).to.equal('ann')
+      expect(named.splice(0), path).to.deep.equal(asked)
+    }
+    expect((await inject(app, 'POST', '/none')).text).to.equal('none')
+    expect(named.splice(0)).to.deep.equal([undefined])
+    const [mine, other] = ['/one', '/one'].map((path) => inject(app, 'POST', path))
+    expect([(await mine)?.text, (await other)?.text]).to.deep.equal(['ann', 'ann'])
+    expect(app.mutex.stats()).to.include({ acquired: 5, held: 0 })
+  })
+
+  it('asks none again that goes on without a lock because Redis is out of reach', async () => {
+    const client = redis(sharedRedis().port)
+    await client.quit()
+    let asked = 0
+    const keyFrom = () => `asked ${++asked}`
+    const app = await locked({ redis: client, onStoreError: 'pass', keyFrom })
+    app.post('/', { preHandler: async () => {} }, tell)
+    expect((await inject(app, 'POST', '/')).text).to.equal('none')
+    expect(asked).to.equal(1)
+  })
+
   it('names what it adds, so that traces show it', async () => {
     const names: string[] = []
     const app = make()

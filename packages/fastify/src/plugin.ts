@@ -19,7 +19,8 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   const gate = Gate.of<FastifyRequest, OnBusy>(options, pluginOptionNames)
   const hook = options.hook ?? 'preHandler'
   assertHook(hook)
-  const registration = new Registration(gate)
+  // In the earlier hooks a request may not name anything yet, and goes on without a lock.
+  const registration = new Registration(gate, hook === 'preHandler' ? requestLockAgain : undefined)
   let drained: Promise<void> | undefined
 
   function requestLockRoute(this: FastifyInstance, route: RouteOptions): void {
@@ -36,6 +37,11 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
     const exchange = Exchange.of(reply.raw)
     const route = exchange && registration.routeOf(request)
     if (route) new ThroughFastify(route, request, reply, exchange, next).begin()
+    else next()
+  }
+
+  function requestLockAgain(request: FastifyRequest, reply: FastifyReply, next: Done): void {
+    if (unnamed.delete(request)) requestLockWait(request, reply, next)
     else next()
   }
 
@@ -74,6 +80,9 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   app.addHook('onClose', requestLockOnClose)
 }
 
+/** Requests that named nothing to lock when they were asked first, and are asked once more. */
+const unnamed = new WeakSet<FastifyRequest>()
+
 /** A request's way through the plugin's hook. */
 class ThroughFastify extends Passage<FastifyRequest, OnBusy> {
   constructor(
@@ -89,6 +98,10 @@ class ThroughFastify extends Passage<FastifyRequest, OnBusy> {
   protected admitted(lock: Lock): void {
     this.request.lock = lock
     if (this.gate.serverTiming) addTiming(this.reply, lock.waited)
+  }
+
+  protected override unnamed(): void {
+    if (this.route.asksAgain) unnamed.add(this.request)
   }
 
   protected refused(refusal: Refusal): Promise<void> {

@@ -1,5 +1,5 @@
 import { type Gate, shown } from '@redismutex/core/request'
-import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest, preHandlerHookHandler, RouteOptions } from 'fastify'
 import { withLock } from './handler.js'
 import type { OnBusy } from './options.js'
 
@@ -18,11 +18,17 @@ export interface LockedRoute {
   readonly asked: boolean
   /** Has it an error handler of its own? */
   readonly handlesErrors: boolean
+  /** Is a request that names nothing to lock asked once more, behind the route's own hooks? */
+  readonly asksAgain: boolean
 }
 
 /** The plugin in one context. */
 export class Registration {
-  constructor(readonly gate: RouteGate) {}
+  /** @param again what asks once more behind a route's own `preHandler`, which may make the key */
+  constructor(
+    readonly gate: RouteGate,
+    private readonly again?: preHandlerHookHandler,
+  ) {}
 
   /**
    * Finds out whether a route that is being declared takes locks, and wraps its handler if so.
@@ -37,9 +43,12 @@ export class Registration {
     const methods = Array.isArray(route.method) ? route.method : [route.method]
     if (!asked && !methods.some((method) => gate.covers(method))) return
     const handlesErrors = typeof route.errorHandler === 'function'
-    const locked: LockedRoute = { registration: this, gate, asked, handlesErrors }
+    const hooks = [route.preHandler ?? []].flat()
+    const asksAgain = this.again !== undefined && hooks.length > 0
+    const locked: LockedRoute = { registration: this, gate, asked, handlesErrors, asksAgain }
     // A new object: the same one may configure several routes.
     route.config = Object.assign({}, route.config, { [LOCK]: locked })
+    if (this.again && asksAgain) route.preHandler = [...hooks, this.again]
     route.handler = withLock(route.handler)
   }
 

@@ -22,10 +22,10 @@ import { report } from './report.js'
 export const GONE: unique symbol = Symbol('gone')
 
 /**
- * What becomes of a request: it holds a lock, it goes on without one (`null`), it is refused, or
- * its client has left.
+ * What becomes of a request: it holds a lock, it goes on without one (`null`; `undefined` if it names
+ * nothing to lock), it is refused, or its client has left.
  */
-export type Verdict = Lock | null | Refusal | typeof GONE
+export type Verdict = Lock | null | undefined | Refusal | typeof GONE
 
 /** The keys that a request names; `null` for none. */
 type Named = string | readonly string[] | null
@@ -145,7 +145,8 @@ export class Gate<Req, OnBusy> {
   }
 
   #take(keys: Named, exchange: Exchange): Promise<Verdict> | Verdict {
-    const lacking = keys === null ? null : exchange.holds.lacking(this.mutex.store, keys)
+    if (keys === null) return undefined
+    const lacking = exchange.holds.lacking(this.mutex.store, keys)
     if (lacking === null) return null
     if (exchange.over) return GONE
     return acquireFor(this.mutex, lacking, exchange).then(

@@ -18,6 +18,8 @@ export abstract class Passage<Req, OnBusy> {
 
   /** It goes on with its lock. */
   protected abstract admitted(lock: Lock): void
+  /** It goes on without a lock, since it names nothing to lock. */
+  protected unnamed(): void {}
   /** It did not get its lock, and is not to go on by itself. */
   protected abstract refused(refusal: Refusal): Promise<void>
   /** Its client has left: nobody will be answered. */
@@ -46,6 +48,7 @@ export abstract class Passage<Req, OnBusy> {
         return
       }
       if (verdict) this.admitted(verdict)
+      else if (verdict === undefined) this.unnamed()
     } catch (error) {
       this.#failed(error)
       return
