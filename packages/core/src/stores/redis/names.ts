@@ -22,7 +22,8 @@ function tagOf(name: string): string | undefined {
 }
 
 /** Braces that would cut a tag of ours short, or begin one too early. */
-const hasStrayBraces = (text: string): boolean => /[{}]/.test(text) && tagOf(text) === undefined
+const hasStrayBraces = (text: string): boolean =>
+  (text.includes('{') || text.includes('}')) && tagOf(text) === undefined
 
 /** @throws TypeError for a prefix that could not keep a mutex's names in one slot, or our own apart */
 export function assertPrefix(option: string, prefix: unknown): asserts prefix is string {
