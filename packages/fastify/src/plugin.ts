@@ -19,7 +19,7 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   const gate = Gate.of<FastifyRequest, OnBusy>(options, pluginOptionNames)
   const hook = options.hook ?? 'preHandler'
   assertHook(hook)
-  // In the earlier hooks a request may not name anything yet, and goes on without a lock.
+  // Whoever chose an earlier hook has the key made before that.
   const registration = new Registration(gate, hook === 'preHandler' ? requestLockAgain : undefined)
   let drained: Promise<void> | undefined
 

@@ -103,8 +103,8 @@ export class Trip<Names> implements Link<Trip<Names>> {
         failed(error)
       }
     }
-    // A server that does not know the script yet is sent its text; but nothing is taken any more for those
-    // who have given up, since what takes it back may have come first.
+    // A server that does not know the script yet is sent its text. But nothing is taken any more for
+    // those who have given up: what takes it back may have come first.
     send('evalsha', script.sha, (error) => {
       const isWanted = !script.takes || this.#errands.some((errand) => errand !== undefined)
       if (isUnknownScript(error) && isWanted) send('eval', script.text, failed)
