@@ -407,6 +407,21 @@ describe('what happens at the same time', () => {
     await lock.release()
   })
 
+  it('a try that is refused, and comes once more when the lock is free: nobody waits for a whole lease', async () => {
+    const proxy = await startProxy(sharedRedis().port)
+    const redis = client!.create(proxy.port)
+    const options = { lease: 19_000, delay: 300 }
+    const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
+    const held = await other.acquireLock(key)
+    const again = loseNext(redis, scripts.acquire.sha, proxy)
+    expect(await mutex.tryAcquire(key)).to.equal(null)
+    await held.release()
+    await again(look)
+    const lock = await other.acquireLock(key)
+    expect(lock.waited, 'not a whole lease').to.be.below(5000)
+    await lock.release()
+  })
+
   it('a grant by push to one who has left, while its ask is on its way: it goes on to the next', async () => {
     const leaving = new AbortController()
     const options = { delay: 1000, lease: 19_000, storeTimeout: 14_000 }

@@ -211,6 +211,9 @@ describe('The Fastify plugin', () => {
     app.post('/many', { preHandler: [async () => {}, login], config: { lock: true } }, tell)
     app.post('/early', { onRequest: login, preHandler: async () => {} }, tell)
     app.post('/none', tell)
+    let skipped = 0
+    const skip = () => ++skipped > 0
+    app.post('/skipped', { preHandler: login, config: { lock: { skip } } }, tell)
     for (const [path, asked] of [
       ['/one', [undefined, 'ann']],
       ['/many', [undefined, 'ann']],
@@ -221,6 +224,8 @@ describe('The Fastify plugin', () => {
     }
     expect((await inject(app, 'POST', '/none')).text).to.equal('none')
     expect(named.splice(0)).to.deep.equal([undefined])
+    expect((await inject(app, 'POST', '/skipped')).text).to.equal('none')
+    expect(skipped).to.equal(1)
     const [mine, other] = ['/one', '/one'].map((path) => inject(app, 'POST', path))
     expect([(await mine)?.text, (await other)?.text]).to.deep.equal(['ann', 'ann'])
     expect(app.mutex.stats()).to.include({ acquired: 5, held: 0 })

@@ -27,8 +27,8 @@ export const GONE: unique symbol = Symbol('gone')
  */
 export type Verdict = Lock | null | undefined | Refusal | typeof GONE
 
-/** The keys that a request names; `null` for none. */
-type Named = string | readonly string[] | null
+/** The keys that a request names: `undefined` for none, `null` if it was not asked. */
+type Named = string | readonly string[] | null | undefined
 
 const LOCKED_METHODS: readonly string[] = ['POST', 'PUT', 'PATCH', 'DELETE']
 
@@ -145,7 +145,7 @@ export class Gate<Req, OnBusy> {
   }
 
   #take(keys: Named, exchange: Exchange): Promise<Verdict> | Verdict {
-    if (keys === null) return undefined
+    if (keys === null || keys === undefined) return keys
     const lacking = exchange.holds.lacking(this.mutex.store, keys)
     if (lacking === null) return null
     if (exchange.over) return GONE

@@ -159,7 +159,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     if (bid.state === 'held' || bid.state === 'granted') return
     if (bid.state === 'over') {
       if (verdict !== -1) this.#tooLate(bid, settled)
-      else this.#bids.delete(bid)
+      else if (!bid.returning) this.#forget(bid)
       return
     }
     const { lease, delay } = bid.wish.policy
@@ -178,8 +178,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
       clearTimeout(bid.poll)
       bid.poll = setTimeout(() => this.#ask(bid), pause)
     } else {
-      bid.state = 'over'
-      this.#bids.delete(bid)
+      this.#forget(bid)
       bid.asker.refused(bid)
     }
   }
@@ -282,8 +281,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
         bid.poll = setTimeout(() => this.#ask(bid), delay)
         return
       }
-      this.#bids.delete(bid)
-      this.#remember(bid)
+      this.#forget(bid)
       bid.asker.failed(bid, bid.trouble, Number.NEGATIVE_INFINITY)
     }
   }
@@ -319,7 +317,6 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   returned(bid: Bid): void {
     bid.returning = false
     this.#forget(bid)
-    this.#remember(bid)
   }
 
   /** Whether a release was in time is not known. */
@@ -372,14 +369,9 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     const { late } = bid
     bid.late = undefined
     if (late !== undefined) this.#undo.begin(bid, late)
-  }
-
-  /**
-   * An ask that comes once more may get a lock that nobody waits for. Who wants that lock tells of it:
-   * the inbox has to be open, even if nobody has ever waited here.
-   */
-  #remember(bid: Bid): void {
     if (!bid.doubled) return
+    // It may come once more. Who waits for that lock then tells of it: the inbox has to be open, even
+    // if nobody has ever waited here.
     this.#undo.remember(bid, longestLease(bid))
     if (this.#open) this.#inbox.want()
   }
@@ -388,9 +380,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   #regret(bid: Bid, settled?: Settled): void {
     clearTimeout(bid.poll)
     this.#forget(bid)
-    if (!bid.sent) return
-    this.#undo.begin(bid, settled)
-    this.#remember(bid)
+    if (bid.sent) this.#undo.begin(bid, settled)
   }
 
   // What the inbox brings
