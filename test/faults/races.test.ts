@@ -373,12 +373,18 @@ describe('what happens at the same time', () => {
     })
   })
 
-  it('an ask that comes once more, after the release: who waits for that lock is not left waiting', async () => {
+  /** Two processes, one of which is to have an ask sent again after a break, and come once more. */
+  async function apart() {
     const proxy = await startProxy(sharedRedis().port)
     const redis = client!.create(proxy.port)
     const options = { lease: 19_000, delay: 300 }
     const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
-    const again = loseNext(redis, scripts.acquire.sha, proxy)
+    return { mutex, other, loseAsk: () => loseNext(redis, scripts.acquire.sha, proxy) }
+  }
+
+  it('an ask that comes once more, after the release: who waits for that lock is not left waiting', async () => {
+    const { mutex, other, loseAsk } = await apart()
+    const again = loseAsk()
     await (await mutex.acquireLock(key)).release()
     // It is told of those who wait.
     const inbox = await other.acquireLock(`${key}:inbox`)
@@ -394,11 +400,8 @@ describe('what happens at the same time', () => {
   })
 
   it('an ask that comes once more, after the release, where nobody has ever waited: nobody waits for a whole lease', async () => {
-    const proxy = await startProxy(sharedRedis().port)
-    const redis = client!.create(proxy.port)
-    const options = { lease: 19_000, delay: 300 }
-    const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
-    const again = loseNext(redis, scripts.acquire.sha, proxy)
+    const { mutex, other, loseAsk } = await apart()
+    const again = loseAsk()
     await (await mutex.acquireLock(key)).release()
     await again(look)
     expect(await look.exists(`mutex:${key}`)).to.equal(1)
@@ -408,12 +411,9 @@ describe('what happens at the same time', () => {
   })
 
   it('a try that is refused, and comes once more when the lock is free: nobody waits for a whole lease', async () => {
-    const proxy = await startProxy(sharedRedis().port)
-    const redis = client!.create(proxy.port)
-    const options = { lease: 19_000, delay: 300 }
-    const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
+    const { mutex, other, loseAsk } = await apart()
     const held = await other.acquireLock(key)
-    const again = loseNext(redis, scripts.acquire.sha, proxy)
+    const again = loseAsk()
     expect(await mutex.tryAcquire(key)).to.equal(null)
     await held.release()
     await again(look)
