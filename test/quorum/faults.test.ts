@@ -77,6 +77,26 @@ describe('when the network or a master of three fails', () => {
       await mutexOn(masters.clients(), options).runExclusive(key, () => {})
     })
 
+    it('and its vote is taken back, however late it comes after the client has given it up', async () => {
+      const last = direct[2] as Redis
+      const expired = async () => /expired_keys:(\d+)/.exec(await last.info('stats'))?.[1]
+      const before = await expired()
+      const client = clients[2] as Redis
+      // What is sent meanwhile to take it back is not understood.
+      await last.script('FLUSH')
+      await last.script('LOAD', freight.scripts.acquire.text)
+      client.options.commandTimeout = 50
+      proxies[2].pause('requests')
+      const lease = 2000
+      const mutex = mutexOn(clients, { storeTimeout: 1000, blockTime: 1500, lease })
+      await mutex.runExclusive(key, () => {})
+      await sleep(1.3 * lease)
+      proxies[2].resume()
+      await until(() => unanswered(client) === 0)
+      await until(async () => (await last.exists(`mutex:${key}`)) === 0)
+      expect(await expired()).to.equal(before)
+    })
+
     it('and a process that is frozen is waited for no more than it', async () => {
       masters.servers[2]?.pause()
       try {

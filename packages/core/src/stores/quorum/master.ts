@@ -23,7 +23,7 @@ export const freight: Freight<Verb, Names> = {
   scripts: {
     release: load('release'),
     renew: load('renew'),
-    acquire: { ...load('acquire'), takes: true },
+    acquire: { ...load('acquire'), takes: true, canWait: true },
   },
   pack: (keys, { lock, waiting, fence }) => void keys.push(lock, waiting, fence),
 }
@@ -139,11 +139,12 @@ export class Master implements Watcher {
 
   async #undo({ names, args, lease, timeout, settled }: Undoing): Promise<void> {
     const unsure = !(await settled)
-    const until = now() + lease
+    let until = now() + lease
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
       const done = !this.silent && (await this.#answers('release', { names, args, timeout }))
       if (done && !unsure) return
       if (!this.#open || this.#client.status === 'end') return
+      if (this.#courier.hangs) until = now() + lease
       await sleep(pause, undefined, { ref: false })
     }
   }

@@ -4,7 +4,7 @@ import { Fifo } from '../../fifo.js'
 import { asNobody } from '../../nobody.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
-import { type Errand, SOON, settled, Trip, untold } from './trip.js'
+import { type Errand, isGivenUp, SOON, settled, Trip, untold } from './trip.js'
 import type { Watch } from './watch.js'
 
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
@@ -55,7 +55,10 @@ export class Courier<Verb extends string, Names> {
   readonly #bags = {} as Record<Verb, Errand<Names>[]>
   #leaving: 'now' | 'after this turn' | undefined
   /** Those on their way, and those that were given up but may still land. */
-  readonly #trips = new Fifo<Trip<Names>>()
+  readonly #trips = new Fifo<Trip<Verb, Names>>()
+  /** Those that are not sent before the server answers again. */
+  readonly #kept = new Fifo<Trip<Verb, Names>>()
+  #hangs = false
   #idle: (() => void)[] = []
   /** One timer for all, which is left to run when an answer comes: most do, and soon. */
   #timer: NodeJS.Timeout | undefined
@@ -68,6 +71,11 @@ export class Courier<Verb extends string, Names> {
     this.#verbs = Object.keys(freight.scripts) as Verb[]
     for (const verb of this.#verbs) this.#bags[verb] = []
     this.#inSlots = client.isCluster ?? false
+  }
+
+  /** Has a call not been answered in time, and none since? It lands when the server goes on. */
+  get hangs(): boolean {
+    return this.#hangs
   }
 
   send(verb: Verb, errand: Errand<Names>): void {
@@ -96,7 +104,7 @@ export class Courier<Verb extends string, Names> {
   }
 
   #start(verb: Verb, errands: Errand<Names>[]): void {
-    const trip = new Trip(errands)
+    const trip = new Trip(verb, errands)
     const { trouble } = this.#watch
     if (isUnwelcome(trouble) && this.#client.status !== 'ready') {
       // It would be kept for the next attempt to connect, which may be seconds away.
@@ -104,24 +112,49 @@ export class Courier<Verb extends string, Names> {
       setImmediate(() => trip.fail(trouble))
       return
     }
-    this.#trips.push(trip)
     this.#expect(trip.due)
+    // Before a server that hangs one call at a time is enough: more would only pile up.
+    const isKept = this.#hangs && this.#freight.scripts[verb].canWait && this.#isTrying
+    if (isKept) this.#kept.push(trip)
+    else this.#begin(trip)
+  }
+
+  /** Is a call on its way that is still waited for? */
+  get #isTrying(): boolean {
+    for (const trip of this.#trips) if (trip.size > 0) return true
+    return false
+  }
+
+  #begin(trip: Trip<Verb, Names>): void {
+    this.#trips.push(trip)
     const inSlots = this.#inSlots
+    const { verb, size } = trip
     const { scripts, pack } = this.#freight
-    const keys: string[] = []
-    for (const { names } of errands) pack(keys, names, inSlots)
-    trip.begin(this.#client, scripts[verb], keys, (error) => {
+    const addKeys = (keys: string[], names: Names) => pack(keys, names, inSlots)
+    trip.begin(this.#client, scripts[verb], addKeys, (error) => {
       if (trip.forsaken) return
       this.#trips.remove(trip)
+      this.#heard(!isGivenUp(error))
       if (!inSlots && isAcrossSlots(error)) {
         this.#inSlots = true
         for (const errand of trip.done()) if (errand) this.send(verb, errand)
       }
-      if (errands.length > 1 && isForbiddenKey(error)) {
+      if (size > 1 && isForbiddenKey(error)) {
         for (const errand of trip.done()) if (errand) this.#start(verb, [errand])
       }
-      if (this.#trips.size === 0 && this.#idle.length > 0) this.#tellIdle()
+      this.#tellIdle()
     })
+  }
+
+  #heard(isAnswered: boolean): void {
+    if (!this.#hangs && isAnswered) return
+    // The nodes of a Cluster answer each for itself.
+    this.#hangs = !isAnswered && !this.#inSlots
+    if (this.#hangs) return
+    for (const trip of this.#kept) {
+      this.#kept.remove(trip)
+      this.#begin(trip)
+    }
   }
 
   /** Looks at the clock no later than `at`. */
@@ -141,10 +174,19 @@ export class Courier<Verb extends string, Names> {
     this.#next = Number.POSITIVE_INFINITY
     let next = Number.POSITIVE_INFINITY
     for (const trip of this.#trips) {
+      if (at >= trip.due) {
+        trip.late(at, this.#trouble())
+        this.#hangs = !this.#inSlots
+      }
+      next = Math.min(next, trip.due)
+    }
+    for (const trip of this.#kept) {
       if (at >= trip.due) trip.late(at, this.#trouble())
+      if (trip.size === 0) this.#kept.remove(trip)
       next = Math.min(next, trip.due)
     }
     if (next < Number.POSITIVE_INFINITY) this.#expect(Math.max(next, at + LOOK))
+    this.#tellIdle()
   }
 
   /** Why there is no answer, as far as the client knows. */
@@ -169,15 +211,19 @@ export class Courier<Verb extends string, Names> {
 
   /** The connection has broken. */
   broken(): void {
-    if (!this.#isForgetful) return
+    if (this.#isForgetful) this.#forsake()
+    this.#heard(true)
+    this.#tellIdle()
+  }
+
+  /** What the client keeps for the next connection is given up as well. */
+  #forsake(): void {
     const how = this.#client.isCluster ? untold : settled
-    // What the client keeps for the next connection is given up as well.
     for (const trip of this.#trips) {
       this.#trips.remove(trip)
       trip.forsaken = true
       trip.fail(new Error('the connection broke before the reply came'), how)
     }
-    this.#tellIdle()
   }
 
   /** Does the client say nothing of what was in flight when a connection breaks? */
@@ -191,16 +237,21 @@ export class Courier<Verb extends string, Names> {
     )
   }
 
+  get #isIdle(): boolean {
+    return this.#trips.size === 0 && this.#kept.size === 0
+  }
+
   #tellIdle(): void {
+    if (this.#idle.length === 0 || !this.#isIdle) return
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 
   /** Resolves when nothing is on its way any more, not even what was given up. */
   async idle(): Promise<void> {
-    while (this.#leaving || this.#trips.size > 0) {
+    while (this.#leaving || !this.#isIdle) {
       await new Promise<void>((resolve) => {
-        if (this.#trips.size > 0) this.#idle.push(resolve)
-        else setImmediate(resolve)
+        if (this.#isIdle) setImmediate(resolve)
+        else this.#idle.push(resolve)
       })
     }
   }

@@ -22,6 +22,8 @@ export const freight: Freight<Verb, Names> = {
 export interface Outcomes {
   /** How often the connection has broken. */
   readonly breaks: number
+  /** An ask is sent. */
+  sends(bid: Bid): void
   /** @param asked when the ask that is answered was sent */
   answered(bid: Bid, answer: Answer, asked: number): void
   failed(bid: Bid, error: MutexStoreError, asked: number, settled: Settled): void
@@ -47,6 +49,7 @@ export class Ask implements Errand<Names> {
 
   pack(args: string[]): void {
     const { owner, terms, wish } = this.bid
+    this.store.sends(this.bid)
     args.push(owner, String(Math.ceil(wish.policy.lease)), terms)
   }
 
@@ -88,6 +91,7 @@ export class Return implements Errand<Names> {
 
   pack(args: string[]): void {
     const { bid, heir } = this
+    if (heir) this.store.sends(heir)
     args.push(bid.owner, bid.stay, bid.used)
     args.push(heir ? `${heir.owner}|${Math.ceil(heir.wish.policy.lease)}|${heir.terms}` : '')
   }

@@ -9,6 +9,8 @@ export interface Script {
   readonly sha: string
   /** May it take a lock? */
   readonly takes?: boolean
+  /** Is it of no use before a server that hangs? Not so what is held: it is to be kept, or given back. */
+  readonly canWait?: boolean
 }
 
 /** A file of the package's `lua` folder. */
@@ -37,7 +39,7 @@ const load = (...parts: string[]): Script => scriptOf(shared, ...parts.map(read)
 /** In the order in which those of one moment are sent: what makes room goes first. */
 export const scripts: Readonly<Record<Verb, Script>> = {
   release: { ...load('ask', 'give-back', 'release'), takes: true },
-  cancel: load('ask', 'give-back', 'cancel'),
+  cancel: { ...load('ask', 'give-back', 'cancel'), canWait: true },
   renew: load('renew'),
-  acquire: { ...load('ask', 'acquire'), takes: true },
+  acquire: { ...load('ask', 'acquire'), takes: true, canWait: true },
 }

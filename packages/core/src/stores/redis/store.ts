@@ -34,6 +34,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   readonly #undo = new Undo({
     cancel: (bid) => this.#cancelToTheEnd(bid),
     outOfReach: () => this.#watch.lost,
+    hangs: () => this.#courier.hangs,
     hopeless: () => !this.#open || this.#client.status === 'end',
   })
   #open = false
@@ -136,11 +137,14 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   /** An ask is about to be sent. */
   #asks(bid: Bid): void {
-    bid.breaks = this.breaks
-    bid.sent = true
     bid.asking = true
     bid.again = false
     bid.told = false
+  }
+
+  sends(bid: Bid): void {
+    bid.sent = true
+    bid.breaks = this.breaks
   }
 
   /** An ask is over. */

@@ -11,7 +11,7 @@ export const isUnknownScript = (error: unknown): boolean =>
 export const SOON: Promise<void> = Promise.resolve()
 
 /** A client's own time limit. A Cluster client may send the command once more, to another node. */
-const isGivenUp = (error: unknown): boolean =>
+export const isGivenUp = (error: unknown): boolean =>
   error instanceof Error && error.message === 'Command timed out'
 
 /**
@@ -56,36 +56,48 @@ export interface Errand<Names> {
   failed(error: MutexStoreError, settled: Settled, sent: number): void
 }
 
-/** One call on its way. */
-export class Trip<Names> implements Link<Trip<Names>> {
-  before: Trip<Names> | undefined
-  after: Trip<Names> | undefined
+/** One call, on its way or about to be. */
+export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
+  before: Trip<Verb, Names> | undefined
+  after: Trip<Verb, Names> | undefined
+  /** How many still wait for it. */
+  size: number
   /** When the time of one of its errands is over. */
   due: number = Number.POSITIVE_INFINITY
   /** Nobody counts on the client to tell what becomes of it. */
   forsaken = false
   #errands: (Errand<Names> | undefined)[]
   readonly #began = now()
-  #settled: Settled | undefined
+  /** What has not been sent can't land. */
+  #settled: Settled | undefined = settled
   #settle: ((settled: Settled) => void) | undefined
 
-  constructor(errands: Errand<Names>[]) {
+  constructor(
+    readonly verb: Verb,
+    errands: Errand<Names>[],
+  ) {
     this.#errands = errands
+    this.size = errands.length
     for (const errand of errands) this.due = Math.min(this.due, dueOf(this.#began, errand))
   }
 
   /**
-   * @param args its keys, to which the arguments are added
+   * @param addKeys adds an item's keys to those before
    * @param over called when the client has done with the call, before anybody else hears of it
    */
   begin(
     client: RedisClient,
     script: Script,
-    args: string[],
+    addKeys: (keys: string[], names: Names) => void,
     over: (error?: unknown) => void,
   ): void {
+    this.#settled = undefined
+    const errands = this.#errands.filter((errand) => errand !== undefined)
+    this.#errands = errands
+    const args: string[] = []
+    for (const { names } of errands) addKeys(args, names)
     const keys = args.length
-    for (const errand of this.#errands) errand?.pack(args)
+    for (const errand of errands) errand.pack(args)
     const arrived = (reply: unknown) => {
       over()
       this.#arrived(reply)
@@ -160,6 +172,7 @@ export class Trip<Names> implements Link<Trip<Names>> {
         continue
       }
       this.#errands[index] = undefined
+      this.size--
       errand.failed(
         new MutexStoreError(
           `the store did not answer within ${Math.ceil(errand.timeout)} ms${why}`,

@@ -12,6 +12,8 @@ export interface Undoing {
   cancel(bid: Bid): Promise<unknown>
   /** Is there no connection? What is sent then waits for the next one, behind what was sent before. */
   outOfReach(): boolean
+  /** Does it owe an answer? What was sent before may land when it goes on, however late. */
+  hangs(): boolean
   /** Is there no use in trying again? */
   hopeless(): boolean
 }
@@ -59,7 +61,8 @@ export class Undo {
   /** Cancels until Redis says that it is done, or time has ended all that could be left. */
   async #cancel(bid: Bid, asked: Settled): Promise<void> {
     const unsure = !(await asked)
-    const until = now() + longestLease(bid) + Math.min(bid.wish.blockTime, REMEMBERED)
+    const long = longestLease(bid) + Math.min(bid.wish.blockTime, REMEMBERED)
+    let until = now() + long
     let isSent = false
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
       // One command is enough for the next connection: more would only pile up until then.
@@ -71,6 +74,7 @@ export class Undo {
         } catch {}
       }
       if (this.#store.hopeless()) return
+      if (this.#store.hangs()) until = now() + long
       await sleep(pause, undefined, { ref: false })
     }
   }

@@ -1,0 +1,131 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
+import { MutexStoreError, RedisMutex } from '@redismutex/core'
+import { expect } from 'chai'
+import type { Redis } from 'ioredis'
+import { rejection, until } from '../conformance/ground.js'
+import { atEnd } from '../support/cleanup.js'
+import { redisClients } from '../support/clients.js'
+import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
+
+const MANY = 20
+
+for (const client of redisClients) {
+  describe(`while Redis hangs but stays connected, through ${client.name}`, () => {
+    let server: RedisServer
+    let redis: Redis
+    /** Calls that were made, and those that the client has not done with. */
+    let calls: number
+    let underWay: number
+    let most: number
+
+    beforeEach(async () => {
+      server = await startRedis()
+      atEnd(() => server.stop())
+    })
+
+    function mutexOn(options: object): RedisMutex {
+      redis = client.create(server.port)
+      const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
+      Object.assign(redis, {
+        evalsha: (...args: unknown[]) => {
+          calls++
+          most = Math.max(most, ++underWay)
+          return send(...args).finally(() => underWay--)
+        },
+      })
+      const mutex = new RedisMutex(redis, options)
+      atEnd(() => mutex.close())
+      return mutex
+    }
+
+    function countAnew(): void {
+      calls = underWay = most = 0
+    }
+
+    async function ask(mutex: RedisMutex): Promise<void> {
+      const asked: Promise<unknown>[] = []
+      for (let n = 0; n < MANY; n++) {
+        asked.push(rejection(mutex.acquireLock(freshKey())))
+        // Not in one call.
+        await nextTurn()
+      }
+      for (const error of await Promise.all(asked)) expect(error).to.be.instanceOf(MutexStoreError)
+    }
+
+    /** It knows the scripts from then on that a lock needs. */
+    const uses = (mutex: RedisMutex) => mutex.runExclusive(freshKey(), () => {})
+
+    async function isClean(): Promise<boolean> {
+      const look = client.create(server.port)
+      // This counts those, too, that have expired unnoticed.
+      const size = await look.dbsize()
+      return size === (await look.exists('redismutex:fence'))
+    }
+
+    /** Gives those keys that have expired since. */
+    async function watchExpiries(): Promise<() => Promise<string[]>> {
+      const look = client.create(server.port)
+      await look.config('SET', 'notify-keyspace-events', 'Ex')
+      const keys: string[] = []
+      look.on('message', (_channel, key) => keys.push(key))
+      await look.subscribe('__keyevent@0__:expired')
+      return async () => {
+        await look.ping()
+        return keys
+      }
+    }
+
+    beforeEach(countAnew)
+
+    it('hardly anything more is asked of it, but what is held is kept and given back', async () => {
+      const mutex = mutexOn({ storeTimeout: 200, blockTime: 5000, lease: 20_000, expiry: 25_000 })
+      const [one, two] = [await mutex.acquireLock(freshKey()), await mutex.acquireLock(freshKey())]
+      const { key } = one
+      server.pause()
+      await ask(mutex)
+      countAnew()
+      for (let wave = 0; wave < 5; wave++) await ask(mutex)
+      expect(calls).to.be.below(MANY)
+      countAnew()
+      const released = one.release().catch(() => {})
+      await until(() => calls === 1)
+      server.resume()
+      await released
+      const look = client.create(server.port)
+      await until(async () => (await look.exists(`mutex:${key}`)) === 0)
+      await uses(mutex)
+      expect(two.signal.aborted).to.equal(false)
+      await two.release()
+      await until(isClean)
+    })
+
+    it('a client with a time limit of its own makes one call at a time', async () => {
+      const mutex = mutexOn({ storeTimeout: 200 })
+      await uses(mutex)
+      redis.options.commandTimeout = 30
+      server.pause()
+      await ask(mutex)
+      await until(() => underWay === 0)
+      countAnew()
+      for (let wave = 0; wave < 5; wave++) await ask(mutex)
+      expect(most).to.equal(1)
+      server.resume()
+      delete redis.options.commandTimeout
+      await uses(mutex)
+      await until(isClean)
+    })
+
+    it('what lands after all that could have been left of it is taken back', async () => {
+      const mutex = mutexOn({ storeTimeout: 200, blockTime: 300, delay: 150, lease: 3000 })
+      await uses(mutex)
+      redis.options.commandTimeout = 30
+      const expired = await watchExpiries()
+      server.pause()
+      await ask(mutex)
+      await sleep(3800)
+      server.resume()
+      await until(isClean)
+      expect((await expired()).filter((key) => key.startsWith('mutex:'))).to.deep.equal([])
+    })
+  })
+}
