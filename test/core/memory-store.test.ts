@@ -45,6 +45,19 @@ describe('embeddedStore', () => {
   })
 })
 
+describe('two copies of this package', () => {
+  it('do not share a store: each would know nothing of the other’s holders', async () => {
+    const store = memoryStore()
+    const mutex = new Mutex(store)
+    atEnd(() => mutex.close())
+    const copy: string = '../../packages/core/src/core.js?copy'
+    const second = (await import(copy)) as { Core: typeof Core }
+    expect(second.Core).not.to.equal(Core)
+    expect(() => second.Core.of(store)).to.throw(TypeError, /one copy of @redismutex\/core/)
+    expect(Core.of(store)).to.equal(Core.of(store))
+  })
+})
+
 describe('a mutex', () => {
   const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
 

@@ -4,7 +4,8 @@ import type { Member } from './member.js'
 import { Pace } from './pace.js'
 import type { Store } from './stores/store.js'
 
-const cores = new WeakMap<Store, Core>()
+/** Where a store has its core: on itself, so that another copy of this module sees it, too. */
+const CORE = Symbol.for('redismutex.core')
 
 /** What all mutexes on one store share in this process: the lines, and the keeper of the leases. */
 export class Core implements Surroundings {
@@ -17,12 +18,18 @@ export class Core implements Surroundings {
     this.keeper = new Keeper(store)
   }
 
+  /** @throws TypeError if another copy of this module has one: their lines would know nothing of each other */
   static of(store: Store): Core {
-    let core = cores.get(store)
-    if (!core) {
-      core = new Core(store)
-      cores.set(store, core)
+    const known: unknown = Object.getOwnPropertyDescriptor(store, CORE)?.value
+    if (known instanceof Core) return known
+    if (known) {
+      throw new TypeError(
+        'store must be used through one copy of @redismutex/core, got a second one: their locks on ' +
+          'it would not exclude each other (npm ls @redismutex/core shows them)',
+      )
     }
+    const core = new Core(store)
+    Object.defineProperty(store, CORE, { value: core })
     return core
   }
 
