@@ -228,6 +228,24 @@ describe('withRedisMutex', () => {
       }
     })
 
+    it('to wrap a generator, which would run without the lock', () => {
+      const exclusive = withRedisMutex(redis, key) as (body: unknown, context?: unknown) => never
+      const decorate = () =>
+        class {
+          @exclusive
+          async *rows(): AsyncGenerator<number> {
+            yield 1
+          }
+        }
+      for (const wrap of [
+        () => exclusive(function* () {}),
+        () => exclusive(async function* () {}),
+        decorate,
+      ]) {
+        expect(wrap).to.throw(TypeError, /got a generator/)
+      }
+    })
+
     it('to decorate anything but a method', () => {
       const any = withRedisMutex(redis, key) as (body: unknown, context: unknown) => never
       for (const [kind, decorate] of [

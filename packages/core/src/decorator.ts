@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { shown } from './options.js'
 import { RedisMutex, type RedisMutexOptions } from './redis-mutex.js'
 import type { RedisClient } from './stores/redis/client.js'
@@ -27,7 +28,8 @@ export type Exclusive<This, Args extends unknown[]> = <
 
 /**
  * Has a function run under a lock: wraps a function, or decorates a method (static ones too).
- * The lock itself is not passed to it; what is to know its lock uses `runExclusive`.
+ * The lock itself is not passed to it; what is to know its lock uses `runExclusive`. A generator can't
+ * be wrapped: it runs when it is iterated over, long after the call.
  *
  * @param redis an ioredis client
  * @param keyOrFunction a static key, or a function that makes one from the same arguments (and
@@ -62,6 +64,11 @@ export function withRedisMutex<This = any, Args extends unknown[] = any[]>(
     if (typeof body !== 'function' || (context && context.kind !== 'method')) {
       throw new TypeError(
         `withRedisMutex wraps functions and methods, got ${context?.kind ?? shown(body)}`,
+      )
+    }
+    if (types.isGeneratorFunction(body)) {
+      throw new TypeError(
+        'withRedisMutex wraps functions that run when they are called, got a generator',
       )
     }
     return async function (...args) {
