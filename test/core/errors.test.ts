@@ -207,6 +207,15 @@ describe('the key', () => {
         isSilentlyTold(await rejection(other.release()))
       })
 
+      it('when it was lost as one of several', async () => {
+        const several = [freshKey('first'), key, freshKey('last')]
+        const lock = await create(redis).acquireLock(several)
+        await redis.del(`mutex:${key}`)
+        const error = await rejection(lock.release())
+        expect(error).to.be.instanceOf(MutexUnlockError)
+        isSilentlyTold(error)
+      })
+
       it('when Redis has something else under its name', async () => {
         await redis.lpush(`mutex:${key}`, 'x')
         const error = await rejection(create(redis).acquireLock(key))
@@ -241,7 +250,8 @@ describe('the key', () => {
         await redis.call('ACL', 'SETUSER', user, '-evalsha')
         const error = await rejection(lock.release())
         expect(error).to.be.instanceOf(MutexStoreError)
-        isSilent(error)
+        expect(error).to.have.property('cause').that.is.an('error')
+        isSilentlyTold(error)
         await redis.call('ACL', 'SETUSER', user, '+@all')
       })
 

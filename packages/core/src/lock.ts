@@ -1,4 +1,4 @@
-import { type MutexError, MutexUnlockError } from './errors.js'
+import { type MutexError, MutexStoreError, MutexUnlockError } from './errors.js'
 import type { Place } from './place.js'
 
 /** Of a lock that went to the next in this process: there was nobody to ask. */
@@ -136,29 +136,11 @@ export class Lock implements AsyncDisposable {
     const releases = this.#places.map((place) => place.line.finish(place))
     this.#released = true
     if (!releases.every((release) => release === true)) {
-      this.#release = this.#outcome(releases, this.#places[0]?.want.key)
+      const outcomes = releases.map((release, i) => outcomeOf(release, this.#places[i] as Place))
+      this.#release = outcomes.length === 1 ? outcomes[0] : handled(allOf(outcomes))
     }
     this.#over?.(this.#release ?? released)
     return this.#release
-  }
-
-  #outcome(releases: (Promise<boolean> | boolean)[], key: string | undefined): Promise<void> {
-    const kept = releases.length === 1 ? Promise.resolve(releases[0]) : allKept(releases)
-    const fail = (error: unknown): never => {
-      void handled(outcome)
-      throw error
-    }
-    const outcome: Promise<void> = kept.then((kept) => {
-      if (kept) return
-      const cause = this.#places.find((place) => place.ended)?.ended
-      fail(
-        new MutexUnlockError(
-          cause?.message ?? 'the lock is not ours any more: it expired, or somebody else has it',
-          cause ? { key, cause } : { key },
-        ),
-      )
-    }, fail)
-    return outcome
   }
 
   /**
@@ -176,11 +158,30 @@ function tokenOf(place: Place | undefined): string | null {
   return token === null ? null : String(token)
 }
 
-/** Were all kept to the end? Rejects only when all are known. */
-async function allKept(releases: (Promise<boolean> | boolean)[]): Promise<boolean> {
-  const results = await Promise.allSettled(releases)
-  for (const result of results) if (result.status === 'rejected') throw result.reason
-  return results.every((result) => result.status === 'fulfilled' && result.value)
+/** What becomes of the release of one key: its error names that one. */
+function outcomeOf(release: Promise<boolean> | boolean, { want, ended }: Place): Promise<void> {
+  const { key } = want
+  const kept: Promise<boolean> = Promise.resolve(release)
+  const fail = (error: MutexError): never => {
+    void handled(outcome)
+    throw error
+  }
+  const outcome: Promise<void> = kept.then(
+    (kept) => {
+      if (kept) return
+      const words = 'the lock is not ours any more: it expired, or somebody else has it'
+      fail(new MutexUnlockError(ended?.message ?? words, ended ? { key, cause: ended } : { key }))
+    },
+    ({ message, cause }: MutexStoreError) => fail(new MutexStoreError(message, { key, cause })),
+  )
+  return outcome
+}
+
+/** Rejects as the first of them that does, but only when all are known. */
+async function allOf(outcomes: Promise<void>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(outcomes)) {
+    if (outcome.status === 'rejected') throw outcome.reason
+  }
 }
 
 /** A promise whose rejection does no harm when nobody waits for it. */
