@@ -87,3 +87,16 @@ describe('the memory for keys that were locked once', () => {
     expect((heap() - before) / KEYS, 'bytes for each key').to.be.below(LEAST)
   })
 })
+
+describe('the memory for mutexes that were used once', () => {
+  it('is given back, though nobody has closed them', async () => {
+    const store = memoryStore()
+    const useEach = async () => {
+      for (const n of range(KEYS)) await new Mutex(store).runExclusive(`key ${n}`, () => {})
+    }
+    await useEach()
+    const before = heap()
+    await useEach()
+    expect((heap() - before) / KEYS, 'bytes for each mutex').to.be.below(LEAST)
+  })
+})

@@ -12,7 +12,9 @@ export class Core implements Surroundings {
   readonly lines: Map<string, Line> = new Map()
   readonly keeper: Keeper
   readonly pace: Pace = new Pace()
-  readonly #members = new Set<Member>()
+  /** Not to be kept in memory: many a mutex is never closed. */
+  readonly #members = new WeakSet<Member>()
+  #open = 0
 
   private constructor(readonly store: Store) {
     this.keeper = new Keeper(store)
@@ -44,11 +46,12 @@ export class Core implements Surroundings {
   }
 
   join(member: Member): void {
-    if (this.#members.size === 0) this.store.open()
+    if (this.#members.has(member)) return
     this.#members.add(member)
+    if (++this.#open === 1) this.store.open()
   }
 
   async leave(member: Member): Promise<void> {
-    if (this.#members.delete(member) && this.#members.size === 0) await this.store.close()
+    if (this.#members.delete(member) && --this.#open === 0) await this.store.close()
   }
 }
