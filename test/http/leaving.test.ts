@@ -1,4 +1,4 @@
-import { ClientGoneError, type Lock } from '@redismutex/core'
+import { ClientGoneError, type Lock, MutexUnlockError } from '@redismutex/core'
 import { expect } from 'chai'
 import { allFrameworks, ask, frameworks, Signal, stores, until } from './harness.js'
 import { WireClient } from './wire.js'
@@ -211,6 +211,25 @@ for (const { name, setup } of stores) {
         client.leave()
         expect((await ask(app.url, 'ann')).status).to.equal(200)
         expect(app.mutex.stats()).to.include({ held: 0, lost: 1 })
+      })
+
+      it('is told that it was the lease, and not its expiry, which was to come much later', async () => {
+        const inside = new Signal()
+        let lock: Lock | null | undefined
+        const terms = { ...setup(), lease: 300, blockTime: 20_000, expiry: 60_000 }
+        const app = await framework.start(terms, (exchange) => {
+          if (exchange.req.url !== '/left') return exchange.send('done')
+          lock = exchange.lock
+          inside.fire()
+        })
+        const client = await WireClient.connect(app.port)
+        client.request('ann', 'POST /left')
+        await inside.wait('the handler')
+        client.leave()
+        expect((await ask(app.url, 'ann')).status).to.equal(200)
+        const error = await lock?.release().catch((error) => error)
+        expect(error).to.be.instanceOf(MutexUnlockError)
+        expect(error.message).to.equal('the lock was not renewed any more, and its lease is over')
       })
     })
   }

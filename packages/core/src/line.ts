@@ -1,4 +1,4 @@
-import { now } from './clock.js'
+import { drift, now } from './clock.js'
 import {
   BlockTimeExceedError,
   type MutexError,
@@ -222,6 +222,7 @@ export class Line implements Asker, Leased, Steward {
   /** The present holder may hold until `until` (this process's clock) and no longer. */
   limit(place: Place, until: number): void {
     if (place !== this.holder || !this.held) return
+    place.unrenewed = false
     this.held.until = until
     this.around.keeper.keep(this, now())
   }
@@ -230,7 +231,9 @@ export class Line implements Asker, Leased, Steward {
   stopRenewing(place: Place): number {
     if (place !== this.holder || !this.held) return 0
     const { until, deadline, lease } = this.held
-    this.limit(place, Math.min(until, deadline, now() + lease))
+    const last = Math.min(deadline, now() + lease)
+    this.limit(place, Math.min(until, last))
+    place.unrenewed = last + drift(lease) < until
     return until
   }
 
@@ -310,13 +313,13 @@ export class Line implements Asker, Leased, Steward {
 }
 
 /** Why the holder's time is over. A lease that reaches to the end of a hold ends a little sooner. */
-function overdue({ want }: Place, tenure: Tenure, at: number): MutexError {
+function overdue({ want, unrenewed }: Place, tenure: Tenure, at: number): MutexError {
   const { key, policy } = want
   if (at < tenure.until && !lasts(tenure)) {
     return new MutexLostError('the lease could not be renewed in time', { key })
   }
   return new MutexExpiredError(
-    policy.expiry === Number.POSITIVE_INFINITY
+    unrenewed
       ? 'the lock was not renewed any more, and its lease is over'
       : `the lock has been held for its whole expiry (${policy.expiry} ms)`,
     { key },

@@ -50,6 +50,8 @@ export class Place implements Link<Place>, Abortable {
   owner = ''
   token: number | null = null
   ended: MutexError | undefined
+  /** Holding for the rest of its lease, which ends before its `expiry`. */
+  unrenewed = false
   /** Set by a holder who wants to hear of a loss. */
   onLost: ((reason: MutexError) => void) | undefined
   /** Is it seen to that it does not wait longer than it wants? */
