@@ -72,6 +72,11 @@ for (const library of redisClients) {
       await lock.release()
     })
 
+    it('may wait for them for as long as a timer can', async () => {
+      const patient = mutex({ waitReplicas: { count: 1, timeout: 2_147_483_647 } })
+      await patient.runExclusive(key, async () => expect(await copy.exists(lockName())).to.equal(1))
+    })
+
     it('leaves nothing behind of any ask that came late, when it was confirmed the second time only', async () => {
       const own = { lease: 15_000, waitReplicas: undefined }
       const [first, second] = [await mutex(own).acquireLock(key), mutex(own)]

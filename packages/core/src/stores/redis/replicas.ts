@@ -1,4 +1,4 @@
-import { now } from '../../clock.js'
+import { LONGEST_TIMER, now } from '../../clock.js'
 import { MutexStoreError } from '../../errors.js'
 import type { RedisClient } from './client.js'
 import { MOST } from './courier.js'
@@ -206,7 +206,7 @@ function within<T>(ms: number, promise: Promise<T>, late: () => void): Promise<T
       reject(new MutexStoreError(`the store did not answer within ${Math.round(ms)} ms`))
       late()
     }
-    const timer = setTimeout(setImmediate, Math.ceil(ms), look)
+    const timer = setTimeout(setImmediate, Math.min(Math.ceil(ms), LONGEST_TIMER), look)
     promise.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
