@@ -199,6 +199,23 @@ describe('a hand-over inside the process, when others might not be heard of', ()
     expect(altered.releases).to.equal(2)
     expect(listens).to.equal(1)
   })
+
+  it('takes place at once all the same, while what the store has said of them is fresh', async () => {
+    const altered = new Altered(
+      (tenure) =>
+        Object.defineProperty(tenure, 'heard', {
+          get: () => performance.now() - 20,
+          set: () => {},
+        }),
+      { listeningSince: Number.POSITIVE_INFINITY },
+    )
+    const mutex = new Mutex(altered.store)
+    const lock = await mutex.acquireLock('key')
+    const waiting = mutex.acquireLock('key')
+    await lock.release()
+    await (await waiting).release()
+    expect(altered.releases).to.equal(1)
+  })
 })
 
 describe('what a tenure in Redis has for hand-overs', () => {

@@ -1,9 +1,11 @@
+import { mock } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Store } from '@redismutex/core'
 import { expect } from 'chai'
 import { drift, now } from '../../packages/core/src/clock.js'
 import { Keeper, type Leased } from '../../packages/core/src/keeper.js'
 import { Tenure } from '../../packages/core/src/stores/store.js'
-import { until } from '../conformance/ground.js'
+import { stall, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 
 class Held extends Tenure {
@@ -77,5 +79,38 @@ describe('a keeper', () => {
     await until(() => !held.renewing)
     keeper.keep(leased, now())
     expect(renewals).to.deep.equal([10_000])
+  })
+
+  it('touches nothing when what it has renewed is over, and the next is held', async () => {
+    const at = now()
+    const held = new Held({ lease: 10_000, deadline: at + 1 })
+    const leased = kept(held, at)
+    const next = new Held({ lease: 10_000, deadline: at + 10_000, until: at + 10_000 })
+    Object.assign(leased, { held: next })
+    stall(5)
+    answer(true)
+    await until(() => !held.renewing)
+    expect(held.deadline).to.equal(at + 1)
+  })
+
+  it('only waits while a renewal is on its way', async () => {
+    const at = now()
+    kept(new Held({ lease: 10_000, deadline: at + 4000 }), at)
+    const set = mock.method(globalThis, 'setTimeout')
+    atEnd(() => set.mock.restore())
+    await sleep(50)
+    // A long stall may be taken for a reason to look once.
+    expect(set.mock.callCount()).to.be.below(3)
+  })
+
+  it('pauses before it tries again what has failed', async () => {
+    const failing = { renew: async () => Promise.reject(new Error(`try ${++tries}`)) }
+    let tries = 0
+    keeper = new Keeper(failing as unknown as Store)
+    const at = now()
+    kept(new Held({ lease: 10_000, deadline: at + 4000 }), at)
+    await sleep(50)
+    // Twice a second.
+    expect(tries).to.be.within(1, 1 + (now() - at) / 400)
   })
 })
