@@ -184,7 +184,7 @@ export class Line implements Asker, Leased, Steward {
 
   /** The tenure goes to the first in line, whose `expiry` counts from `since`. */
   #deliver(tenure: Tenure, at: number, since: number = at): void {
-    const place = this.#waiting.shift()
+    const place = this.#shift()
     if (!place) {
       unheard(this.#giveBack(tenure))
       return
@@ -197,6 +197,16 @@ export class Line implements Asker, Leased, Steward {
     this.holder = place
     this.around.keeper.keep(this, at)
     place.hold(tenure.owner, tenure.token, at)
+  }
+
+  /** The next in line. An abort tells one by one: who releases when told may come before who waits. */
+  #shift(): Place | undefined {
+    for (;;) {
+      const place = this.#waiting.shift()
+      const signal = place?.want.signal
+      if (!place || !(signal instanceof AbortSignal && signal.aborted)) return place
+      place.refuse(signal.reason)
+    }
   }
 
   /**

@@ -159,6 +159,22 @@ export function waiting(ground: Ground): void {
     await holder.release()
   })
 
+  it('ends with a signal that has the holder release as well, and is told of it first', async () => {
+    const mutex = ground.mutex()
+    const holder = await mutex.acquireLock(ground.key)
+    const controller = new AbortController()
+    const { signal } = controller
+    const releasing = new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(holder.release()))
+    })
+    const waiters = range(3).map(() => rejection(mutex.acquireLock(ground.key, { signal })))
+    const patient = mutex.acquireLock(ground.key)
+    controller.abort()
+    for (const error of await Promise.all(waiters)) expect(error).to.equal(signal.reason)
+    await releasing
+    await (await patient).release()
+  })
+
   it('leaves no listener behind on the signal', async () => {
     const mutex = ground.mutex()
     const { signal } = new AbortController()
