@@ -105,6 +105,12 @@ for (const framework of allFrameworks) {
       expect(await inTurn(apps, 200)).to.deep.equal(new Map([[200, 200]]))
     })
 
+    it('wait when it is more than a socket takes at once', async () => {
+      const large = 'x'.repeat(200_000)
+      const apps = await pair(framework, 2, { blocking: false }, ({ send }) => send(large))
+      expect(await inTurn(apps, 100)).to.deep.equal(new Map([[200, 100]]))
+    })
+
     it('wait on one server too, over hundreds of requests', async () => {
       const setup = { redis: redis(), keyPrefix: freshPrefix(), blocking: false }
       const app = await framework.start(setup, ({ send }) => send('done'))
@@ -141,6 +147,23 @@ for (const framework of allFrameworks) {
         expect(text.length).to.equal(body.length)
       }
       await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+
+    it('wait where somebody sends all but one byte of a large one before he saves', async () => {
+      const large = Buffer.alloc(200_000, 'x')
+      const before = (res: ServerResponse) => {
+        const { write, end } = res
+        res.end = function (this: ServerResponse, body: string | Buffer) {
+          const bytes = Buffer.from(body)
+          write.call(this, bytes.subarray(1), 'utf8', undefined)
+          setTimeout(() => end.call(this, bytes.subarray(0, 1), 'utf8', undefined), 2)
+          return this
+        } as typeof end
+      }
+      const apps = await pair(framework, 2, { blocking: false, before }, ({ takeOver }) => {
+        void takeOver().setHeader('Content-Length', large.length).end(large)
+      })
+      expect(await inTurn(apps, 100)).to.deep.equal(new Map([[200, 100]]))
     })
 
     it('wait where somebody has wrapped the end before, who saves first', async () => {

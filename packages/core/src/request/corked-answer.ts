@@ -40,7 +40,7 @@ export class CorkedAnswer implements LastBytes {
     this.#flushed = true
     clearTimeout(this.#timer)
     this.#restore?.()
-    for (let corks = socket.writableCorked; corks > 0; corks--) socket.uncork()
+    uncork(socket)
   }
 
   flushIn(ms: number): void {
@@ -52,17 +52,26 @@ export class CorkedAnswer implements LastBytes {
     this.#timer = undefined
   }
 
+  /** Sends what was written so far, if the end is still to come. */
+  #letGo(inner: Socket['uncork']): void {
+    const socket = this.#socket
+    if (!socket || this.res.writableEnded) return
+    uncork(socket, inner)
+    socket.cork()
+  }
+
   /** Node uncorks a socket for good at the end of a response, so that corking it would not do. */
   #hold(socket: Socket): void {
     this.#socket = socket
     const answer = this
-    const { destroy, write } = socket
+    const { destroy, uncork: inner, write } = socket
     const restores = [
       override(socket, 'uncork', () => {}),
       // Who compresses ends it later, and waits for a drain before: that would never come.
       override(socket, 'write', function (this: Socket, ...args: unknown[]) {
         const more = write.apply(this, args as never)
-        if (!more && !answer.res.writableEnded) answer.flush()
+        // Node's own end writes too, and has ended it only then.
+        if (!more) process.nextTick(() => answer.#letGo(inner))
         return more
       } as typeof write),
       // Whoever closes the connection after an answer means the answer to have been sent.
@@ -78,6 +87,10 @@ export class CorkedAnswer implements LastBytes {
     // One that was out but for its end is finished at once, and the next answer is due there.
     this.res.once('finish', () => this.flush())
   }
+}
+
+function uncork(socket: Socket, inner: Socket['uncork'] = socket.uncork): void {
+  for (let corks = socket.writableCorked; corks > 0; corks--) inner.call(socket)
 }
 
 /** Replaces a method of one object; gives what takes that back. */
