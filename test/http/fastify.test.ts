@@ -195,7 +195,7 @@ describe('The Fastify plugin', () => {
     expect(JSON.parse(text)).to.deep.equal(['lock', 'mine', 'url', 'method'])
   })
 
-  it("asks once more behind a route's own hooks, which may be what makes the key", async () => {
+  it('asks once more behind the hooks of a route and its context, which may be what makes the key', async () => {
     const named: (string | undefined)[] = []
     const keyFrom = (request: FastifyRequest) => {
       const { user } = request as { user?: string }
@@ -211,6 +211,10 @@ describe('The Fastify plugin', () => {
     app.post('/many', { preHandler: [async () => {}, login], config: { lock: true } }, tell)
     app.post('/early', { onRequest: login, preHandler: async () => {} }, tell)
     app.post('/none', tell)
+    await context(app, async (inner) => {
+      inner.addHook('preHandler', login)
+      inner.post('/context', tell)
+    })
     let skipped = 0
     const skip = () => ++skipped > 0
     app.post('/skipped', { preHandler: login, config: { lock: { skip } } }, tell)
@@ -218,17 +222,18 @@ describe('The Fastify plugin', () => {
       ['/one', [undefined, 'ann']],
       ['/many', [undefined, 'ann']],
       ['/early', ['ann']],
+      ['/context', [undefined, 'ann']],
     ] as const) {
       expect((await inject(app, 'POST', path)).text, path).to.equal('ann')
       expect(named.splice(0), path).to.deep.equal(asked)
     }
     expect((await inject(app, 'POST', '/none')).text).to.equal('none')
-    expect(named.splice(0)).to.deep.equal([undefined])
+    expect(named.splice(0)).to.deep.equal([undefined, undefined])
     expect((await inject(app, 'POST', '/skipped')).text).to.equal('none')
     expect(skipped).to.equal(1)
     const [mine, other] = ['/one', '/one'].map((path) => inject(app, 'POST', path))
     expect([(await mine)?.text, (await other)?.text]).to.deep.equal(['ann', 'ann'])
-    expect(app.mutex.stats()).to.include({ acquired: 5, held: 0 })
+    expect(app.mutex.stats()).to.include({ acquired: 6, held: 0 })
   })
 
   it('asks none again that goes on without a lock because Redis is out of reach', async () => {

@@ -101,7 +101,7 @@ class ThroughFastify extends Passage<FastifyRequest, OnBusy> {
   }
 
   protected override unnamed(): void {
-    if (this.route.asksAgain) unnamed.add(this.request)
+    if (this.route.registration.again) unnamed.add(this.request)
   }
 
   protected refused(refusal: Refusal): Promise<void> {

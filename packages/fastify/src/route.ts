@@ -18,16 +18,17 @@ export interface LockedRoute {
   readonly asked: boolean
   /** Has it an error handler of its own? */
   readonly handlesErrors: boolean
-  /** Is a request that names nothing to lock asked once more, behind the route's own hooks? */
-  readonly asksAgain: boolean
 }
 
 /** The plugin in one context. */
 export class Registration {
-  /** @param again what asks once more behind a route's own `preHandler`, which may make the key */
+  /**
+   * @param again asks once more right before the handler, where a request has named nothing to lock:
+   *   hooks of its context and of its route, which come behind the plugin's, may make the key
+   */
   constructor(
     readonly gate: RouteGate,
-    private readonly again?: preHandlerHookHandler,
+    readonly again?: preHandlerHookHandler,
   ) {}
 
   /**
@@ -43,12 +44,10 @@ export class Registration {
     const methods = Array.isArray(route.method) ? route.method : [route.method]
     if (!asked && !methods.some((method) => gate.covers(method))) return
     const handlesErrors = typeof route.errorHandler === 'function'
-    const hooks = [route.preHandler ?? []].flat()
-    const asksAgain = this.again !== undefined && hooks.length > 0
-    const locked: LockedRoute = { registration: this, gate, asked, handlesErrors, asksAgain }
+    const locked: LockedRoute = { registration: this, gate, asked, handlesErrors }
     // A new object: the same one may configure several routes.
     route.config = Object.assign({}, route.config, { [LOCK]: locked })
-    if (this.again && asksAgain) route.preHandler = [...hooks, this.again]
+    if (this.again) route.preHandler = [route.preHandler ?? [], this.again].flat()
     route.handler = withLock(route.handler)
   }
 
