@@ -14,7 +14,7 @@ import type { Redis } from 'ioredis'
 import { atEnd } from '../support/cleanup.js'
 import { freshPrefix, sharedRedis } from '../support/redis.js'
 import { ask, byUser, redis, Signal, until, within } from './harness.js'
-import { WireClient } from './wire.js'
+import { WireClient, request as wire } from './wire.js'
 
 const options = (more: RequestLockOptions = {}): RequestLockOptions => ({
   ...(more.redis || more.mutex ? {} : { store: memoryStore() }),
@@ -663,6 +663,28 @@ describe('The life of a request in Fastify', () => {
     await sleep(5)
     expect(ran).to.deep.equal([])
   })
+
+  for (const hook of ['onRequest', 'preParsing'] as const) {
+    it(`frees the lock of one whose body nobody has read when its client leaves, behind ${hook}`, async () => {
+      const app = await locked({ hook, lease: 60_000 })
+      const inside = new Signal<Lock | null>()
+      const go = new Signal()
+      app.addHook(hook as 'onRequest', async (request) => {
+        inside.fire(request.lock)
+        await go.promise
+      })
+      app.post('/', tell)
+      await listen(app)
+      const client = await WireClient.connect(portOf(app))
+      client.write(wire('ann', 'POST /', 'the body'))
+      const lock = await inside.wait('the hook')
+      client.leave()
+      await until(() => lock?.signal.aborted === true, 'the client gone')
+      expect(app.mutex.stats().held).to.equal(1)
+      go.fire()
+      await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+  }
 
   it('keeps the lock when handlerTimeout has answered, until the handler is done', async () => {
     const app = await locked()

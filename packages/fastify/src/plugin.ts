@@ -19,8 +19,11 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
   const gate = Gate.of<FastifyRequest, OnBusy>(options, pluginOptionNames)
   const hook = options.hook ?? 'preHandler'
   assertHook(hook)
-  // Whoever chose an earlier hook has the key made before that.
-  const registration = new Registration(gate, hook === 'preHandler' ? requestLockAgain : undefined)
+  const registration = new Registration(gate, {
+    // Whoever chose an earlier hook has the key made before that.
+    ...(hook === 'preHandler' && { preHandler: requestLockAgain }),
+    ...((hook === 'onRequest' || hook === 'preParsing') && { preParsing: requestLockUnread }),
+  })
   let drained: Promise<void> | undefined
 
   function requestLockRoute(this: FastifyInstance, route: RouteOptions): void {
@@ -40,6 +43,7 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
     else next()
   }
 
+  /** Hooks behind the plugin's own may be what makes the key. */
   function requestLockAgain(request: FastifyRequest, reply: FastifyReply, next: Done): void {
     if (unnamed.delete(request)) requestLockWait(request, reply, next)
     else next()
@@ -52,6 +56,22 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
     next: Done,
   ): void {
     requestLockWait(request, reply, next)
+  }
+
+  /** Fastify would wait for ever for a body of which no more can come. */
+  function requestLockUnread(
+    _request: FastifyRequest,
+    reply: FastifyReply,
+    _payload: unknown,
+    next: Done,
+  ): void {
+    const exchange = Exchange.of(reply.raw)
+    if (!exchange?.gone || !exchange.holds.any) {
+      next()
+      return
+    }
+    exchange.holds.drop()
+    if (!reply.sent) reply.hijack()
   }
 
   function requestLockPreClose(next: () => void): void {
@@ -101,7 +121,7 @@ class ThroughFastify extends Passage<FastifyRequest, OnBusy> {
   }
 
   protected override unnamed(): void {
-    if (this.route.registration.again) unnamed.add(this.request)
+    if (this.route.registration.last.preHandler) unnamed.add(this.request)
   }
 
   protected refused(refusal: Refusal): Promise<void> {

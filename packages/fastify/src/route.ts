@@ -1,5 +1,5 @@
 import { type Gate, shown } from '@redismutex/core/request'
-import type { FastifyInstance, FastifyRequest, preHandlerHookHandler, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { withLock } from './handler.js'
 import type { OnBusy } from './options.js'
 
@@ -22,13 +22,10 @@ export interface LockedRoute {
 
 /** The plugin in one context. */
 export class Registration {
-  /**
-   * @param again asks once more right before the handler, where a request has named nothing to lock:
-   *   hooks of its context and of its route, which come behind the plugin's, may make the key
-   */
+  /** @param last what comes behind the hooks of a route and its context, which are behind the plugin's */
   constructor(
     readonly gate: RouteGate,
-    readonly again?: preHandlerHookHandler,
+    readonly last: Pick<RouteOptions, 'preParsing' | 'preHandler'>,
   ) {}
 
   /**
@@ -47,7 +44,9 @@ export class Registration {
     const locked: LockedRoute = { registration: this, gate, asked, handlesErrors }
     // A new object: the same one may configure several routes.
     route.config = Object.assign({}, route.config, { [LOCK]: locked })
-    if (this.again) route.preHandler = [route.preHandler ?? [], this.again].flat()
+    const { preParsing, preHandler } = this.last
+    if (preParsing) route.preParsing = [route.preParsing ?? [], preParsing].flat()
+    if (preHandler) route.preHandler = [route.preHandler ?? [], preHandler].flat()
     route.handler = withLock(route.handler)
   }
 
