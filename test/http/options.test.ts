@@ -120,6 +120,16 @@ const wrong: readonly Wrong[] = [
   ],
   [{ store: null }, TypeError, 'store must be a store such as memoryStore(), got null'],
   [{ mutex: {} }, TypeError, 'mutex must be a Mutex or RedisMutex, got an object of Object'],
+  [
+    { store: 'redis://:secret@host' },
+    TypeError,
+    'store must be a store such as memoryStore(), got an address (string)',
+  ],
+  [
+    { mutex: 'redis://:secret@host' },
+    TypeError,
+    'mutex must be a Mutex or RedisMutex, got an address (string)',
+  ],
   [{ keyPrefix: 'a:' }, TypeError, 'keyPrefix is an option of redis only, got it without redis'],
   [
     { store: memoryStore(), mutex: new Mutex(memoryStore()) },
@@ -131,6 +141,7 @@ const wrong: readonly Wrong[] = [
 const none: readonly (readonly [unknown, string])[] = [
   [null, 'options must be an object, got null'],
   ['redis', "options must be an object, got 'redis' (string)"],
+  ['redis://:secret@host', 'options must be an object, got an address (string)'],
   [[], 'options must be an object, got an object of Array'],
 ]
 

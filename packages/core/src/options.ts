@@ -58,8 +58,11 @@ const SHORTEST_LEASE = 20
 
 /** What a message may show of a value that was refused. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string')
+  if (typeof value === 'string') {
+    // An address may have a password in it.
+    if (value.includes('://')) return 'an address (string)'
     return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}' (string)`
+  }
   if (value === null) return 'null'
   if (typeof value === 'object') return `an object of ${value.constructor?.name ?? 'no class'}`
   if (typeof value === 'function') return 'a function'
