@@ -1,4 +1,5 @@
 import { types } from 'node:util'
+import { assertKey } from './mutex.js'
 import { shown } from './options.js'
 import { RedisMutex, type RedisMutexOptions } from './redis-mutex.js'
 import type { RedisClient } from './stores/redis/client.js'
@@ -35,8 +36,8 @@ export type Exclusive<This, Args extends unknown[]> = <
  * @param keyOrFunction a static key, or a function that makes one from the same arguments (and
  *   `this`) as the call
  * @param options those of the `RedisMutex` that it makes
- * @throws TypeError, RangeError as `new RedisMutex(redis, options)` does; the wrapped function
- *   rejects as `mutex.runExclusive` does
+ * @throws TypeError for a static key that is none; TypeError, RangeError as `new RedisMutex(redis,
+ *   options)` does; the wrapped function rejects as `mutex.runExclusive` does
  *
  * @example
  * const save = withRedisMutex(redis, (user: User) => `user:${user.id}`)(async (user: User) => { … })
@@ -60,6 +61,7 @@ export function withRedisMutex<This = any, Args extends unknown[] = any[]>(
     throw new TypeError(`keyOrFunction must be a key or a function, got ${shown(keyOrFunction)}`)
   }
   const mutex = new RedisMutex(redis, options)
+  if (typeof keyOrFunction !== 'function') assertKey(mutex.store, keyOrFunction)
   return (body, context) => {
     if (typeof body !== 'function' || (context && context.kind !== 'method')) {
       throw new TypeError(

@@ -211,7 +211,7 @@ export class Mutex implements AsyncDisposable {
     signal: AbortSignal | Caller | undefined,
   ): Promise<Lock> {
     if (typeof key !== 'string') return this.#acquireAll(key, policy, signal)
-    const name = this.#nameOf(key)
+    const name = nameOf(this.store, key)
     this.#refuseReentry(key, name, policy, signal)
     const { blockTime, expiry } = policy
     const member = this.#member
@@ -226,17 +226,13 @@ export class Mutex implements AsyncDisposable {
     policy: Policy,
     signal: AbortSignal | Caller | undefined,
   ): Promise<Lock> {
-    if (!Array.isArray(keys) || keys.length === 0) {
-      throw new TypeError(
-        `key must be a string or a non-empty array of strings, got ${kindOf(keys)}`,
-      )
-    }
+    assertSeveral(keys)
     const member = this.#member
     const began = now()
     // Names, not keys, decide what is the same lock and who comes first.
     const byName = new Map<string, string>()
     for (const key of keys) {
-      const name = this.#nameOf(key)
+      const name = nameOf(this.store, key)
       if (!byName.has(name)) byName.set(name, key)
     }
     for (const [name, key] of byName) this.#refuseReentry(key, name, policy, signal)
@@ -300,13 +296,24 @@ export class Mutex implements AsyncDisposable {
     const line = this.#core.line(name)
     line.join(new Place(line, want))
   }
+}
 
-  #nameOf(key: unknown): string {
-    if (typeof key !== 'string' || key === '' || !key.isWellFormed()) {
-      throw new TypeError(`key must be a non-empty, well-formed string, got ${kindOf(key)}`)
-    }
-    return this.store.nameOf(key)
+function nameOf(store: Store, key: unknown): string {
+  if (typeof key !== 'string' || key === '' || !key.isWellFormed()) {
+    throw new TypeError(`key must be a non-empty, well-formed string, got ${kindOf(key)}`)
   }
+  return store.nameOf(key)
+}
+
+function assertSeveral(keys: unknown): asserts keys is readonly unknown[] {
+  if (Array.isArray(keys) && keys.length > 0) return
+  throw new TypeError(`key must be a string or a non-empty array of strings, got ${kindOf(keys)}`)
+}
+
+/** @throws TypeError for what can't be locked there */
+export function assertKey(store: Store, key: string | readonly string[]): void {
+  if (typeof key !== 'string') assertSeveral(key)
+  for (const one of typeof key === 'string' ? [key] : key) nameOf(store, one)
 }
 
 /** Keys come from requests: a message tells what was wrong with one, but never shows it. */
