@@ -38,6 +38,11 @@ const wrong: readonly Wrong[] = [
     "methods must be an array of HTTP methods such as ['POST'], got '' (string)",
   ],
   [{ methods: ['PO ST'] }, TypeError, 'methods must be an array of HTTP methods'],
+  [
+    { methods: ['POST', 'PATHC'] },
+    TypeError,
+    "methods must be an array of HTTP methods such as ['POST'], got 'PATHC' (string)",
+  ],
   [{ skip: true }, TypeError, 'skip must be a function, got true (boolean)'],
   [
     { statusCode: '409' },

@@ -1,3 +1,4 @@
+import { METHODS } from 'node:http'
 import { Mutex } from '../mutex.js'
 import { assertOptions, type MutexOptions, mutexOptionNames, shown } from '../options.js'
 import { embeddedStore } from '../stores/memory.js'
@@ -89,7 +90,9 @@ const checks: Record<Exclude<keyof LockOptions<never, never>, keyof MutexOptions
     const rule = "an array of HTTP methods such as ['POST']"
     typed(rule, Array.isArray)(name, value)
     for (const method of value as unknown[]) {
-      typed(rule, (one) => typeof one === 'string' && /^[A-Za-z-]+$/.test(one))(name, method)
+      // One that is misspelt would let what it means go unlocked.
+      const known = (one: unknown) => typeof one === 'string' && METHODS.includes(one.toUpperCase())
+      typed(rule, known)(name, method)
     }
   },
   skip: fun,
