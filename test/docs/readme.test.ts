@@ -102,6 +102,16 @@ describe('the documentation', () => {
     it(fastify.path, () => {
       expectOptions(fastify.rows('option'), [...requestLockOptionNames, 'hook'], adapters)
     })
+
+    it('what editors show of an option: its unit, and its default in the adapters', () => {
+      const hints = hintsOf('core/src/options.ts')
+      for (const time of ['blockTime', 'delay', 'expiry', 'lease', 'storeTimeout']) {
+        expect(hints.get(time), time).to.match(/, in ms\b/)
+      }
+      for (const name of ['expiry', 'maxWaiting'] as const) {
+        expect(told()[name], name).to.equal(String(ofAdapters[name]))
+      }
+    })
   })
 
   describe('shows refusals byte for byte', () => {
@@ -195,12 +205,18 @@ function told(): Record<string, string> {
     'fastify/src/options.ts',
   ]
   for (const source of sources) {
-    const text = readFileSync(join(root, 'packages', source), 'utf8')
-    for (const [, comment = '', name = ''] of text.matchAll(/\/\*\*(.*?)\*\/\s+(\w+)\?:/gs)) {
-      defaults[name] = comment.match(/@default (.*)/)?.[1] ?? ''
+    for (const [name, hint] of hintsOf(source)) {
+      defaults[name] = hint.match(/@default (.*)/)?.[1] ?? ''
     }
   }
   return defaults
+}
+
+/** What the comments of a source say of each option. */
+function hintsOf(source: string): ReadonlyMap<string, string> {
+  const text = readFileSync(join(root, 'packages', source), 'utf8')
+  const hints = text.matchAll(/\/\*\*(.*?)\*\/\s+(\w+)\?:/gs)
+  return new Map([...hints].map(([, hint = '', name = '']) => [name, hint]))
 }
 
 /** A table of just these options, with these defaults. */

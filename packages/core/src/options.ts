@@ -8,31 +8,31 @@ export interface MutexOptions {
    */
   blocking?: boolean | undefined
   /**
-   * The longest wait for a lock; then `BlockTimeExceedError`. `Infinity` waits for ever.
+   * The longest wait for a lock, in ms; then `BlockTimeExceedError`. `Infinity` waits for ever.
    * @default 5000
    */
   blockTime?: number | undefined
   /**
-   * How often a waiting process asks the store by itself. A release normally wakes the next waiter
-   * at once; this is for the message that got lost. Less than `blockTime`.
+   * How often a waiting process asks the store by itself, in ms. A release normally wakes the next
+   * waiter at once; this is for the message that got lost. Less than `blockTime`.
    * @default 500, but at most half of `blockTime`
    */
   delay?: number | undefined
   /**
-   * The longest that one holder keeps a lock, from when it got it (of several keys: from the last).
+   * The longest that one holder keeps a lock, in ms, from when it got it (of several keys: from the last).
    * More than `blockTime`; `Infinity`: as long as the holder lives.
    * @default 7000, but at least `blockTime + 2000`
    */
   expiry?: number | undefined
   /**
-   * How long a lock outlives a process that crashed. A live holder's lease is renewed until `expiry`.
+   * How long a lock outlives a process that crashed, in ms. A live holder's is renewed until `expiry`.
    * Not more than `expiry`, and finite.
    * @default 10000, but at most `expiry`
    */
   lease?: number | undefined
   /**
-   * The longest that one command to the store may take, and for which a broken connection is waited
-   * for; then `MutexStoreError`.
+   * The longest that one command to the store may take, in ms, and for which a broken connection is
+   * waited for; then `MutexStoreError`.
    * @default 1000
    */
   storeTimeout?: number | undefined

@@ -42,7 +42,8 @@ export interface LockOptions<Req, OnBusy> extends MutexOptions {
   onClientAbort?: 'keep' | 'release' | undefined
   /**
    * Whether the last bytes of the answer wait for the release, so that a client's next request never
-   * meets the lock of its previous one. Answers that are streamed never wait.
+   * meets the lock of its previous one. Of an answer that is streamed the last chunk
+   * waits, but not on HTTP/2.
    * @default true if `blocking` is false, else false
    */
   awaitRelease?: boolean | undefined
@@ -51,6 +52,18 @@ export interface LockOptions<Req, OnBusy> extends MutexOptions {
    * @default false
    */
   serverTiming?: boolean | undefined
+  /**
+   * The longest that a request holds its lock, in ms. More than `blockTime`; `Infinity`: as long as
+   * the request lives.
+   * @default Infinity
+   */
+  expiry?: number | undefined
+  /**
+   * How many may wait for one key in this process, so that one user can't occupy every connection; the
+   * next is refused at once.
+   * @default 50
+   */
+  maxWaiting?: number | undefined
 }
 
 /** Where the locks are: at most one of `redis`, `store` and `mutex`. */
