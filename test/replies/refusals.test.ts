@@ -1,8 +1,12 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { MutexLostError, MutexStoreError, RedisMutex } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { aborted, rejection, until } from '../conformance/ground.js'
+import { Page, root } from '../docs/readme.js'
 import { atEnd } from '../support/cleanup.js'
 import { type ClientOptions, redisClients } from '../support/clients.js'
 import { command } from '../support/command.js'
@@ -11,6 +15,7 @@ import { freshKey, type RedisOptions, type RedisServer, startRedis } from '../su
 /** Long enough to see who waits for them. */
 const SLOW = { storeTimeout: 14_000, blockTime: 15_000, expiry: 60_000, lease: 20_000 }
 const SECRET = 'open-sesame'
+const queueOf = (key: string): string => `redismutex:queue:{mutex:${key}}`
 /** Long enough loading 1200 keys to be asked meanwhile. */
 const SLOW_TO_LOAD = {
   args: [
@@ -84,6 +89,38 @@ for (const client of redisClients) {
           await refuses(await restricted(server.port, rule), words)
         })
       }
+
+      it('is nothing of what it needs, with the rights that the documentation names', async () => {
+        const { text } = new Page('docs/how-it-works.md')
+        const [named = ''] = text.match(/^ {4}~mutex.*?(?=\n\n)/ms) ?? []
+        const rights = named.trim().split(/\s+/)
+        await command(server.port, 'ACL', 'SETUSER', 'least', 'on', `>${SECRET}`, ...rights)
+        await command(server.port, 'ACL', 'LOG', 'RESET')
+        const user = { username: 'least', password: SECRET }
+        const create = () => mutexOn(client.create(server.port, user), { delay: 10_000 })
+        const [one, other] = [create(), create()]
+        const lease = { expiry: Number.POSITIVE_INFINITY, lease: 1000 }
+        const held = await one.with(lease).acquireLock([key, `${key}:2`])
+        const leaving = new AbortController()
+        const left = rejection(other.acquireLock(key, { signal: leaving.signal }))
+        const waiting = other.acquireLock(`${key}:2`)
+        await until(async () => (await command(server.port, 'EXISTS', queueOf(key))) === 1)
+        leaving.abort()
+        await left
+        await sleep(1200)
+        expect(held.signal.aborted, 'it is renewed').to.equal(false)
+        const began = performance.now()
+        await held.release()
+        await (await waiting).release()
+        expect(performance.now() - began, 'by a push').to.be.below(5000)
+        expect(await command(server.port, 'ACL', 'LOG')).to.deep.equal([])
+        for (const script of readdirSync(join(root, 'packages/core/lua'))) {
+          const text = readFileSync(join(root, 'packages/core/lua', script), 'utf8')
+          for (const [, name = ''] of text.matchAll(/\bp?call\('(\w+)'/g)) {
+            expect(rights, script).to.include(`+${name.toLowerCase()}`)
+          }
+        }
+      })
 
       it('is named: scripts that it does not know', async () => {
         const mutex = await restricted(server.port, '-eval')
