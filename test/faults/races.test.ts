@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Mutex,
@@ -13,7 +14,7 @@ import type { Redis } from 'ioredis'
 import { scripts } from '../../packages/core/src/stores/redis/scripts.js'
 import { aborted, range, rejection, stall, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
-import { redisClients } from '../support/clients.js'
+import { type ClientOptions, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
 import { freshKey, sharedRedis, startRedis } from '../support/redis.js'
 import { loseNext, Wire } from './wire.js'
@@ -374,12 +375,18 @@ describe('what happens at the same time', () => {
   })
 
   /** Two processes, one of which is to have an ask sent again after a break, and come once more. */
-  async function apart() {
+  async function apart(settings: ClientOptions = {}) {
     const proxy = await startProxy(sharedRedis().port)
-    const redis = client!.create(proxy.port)
+    const redis = client!.create(proxy.port, settings)
     const options = { lease: 19_000, delay: 300 }
     const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
-    return { mutex, other, loseAsk: () => loseNext(redis, scripts.acquire.sha, proxy) }
+    const loseAsk = (after?: number) => loseNext(redis, scripts.acquire.sha, proxy, after)
+    return { redis, mutex, other, loseAsk }
+  }
+
+  /** What has come once more got the lock. */
+  async function landed(again: (by: Redis) => Promise<unknown>): Promise<void> {
+    expect(Number(await again(look)), 'its token').to.be.above(0)
   }
 
   it('an ask that comes once more, after the release: who waits for that lock is not left waiting', async () => {
@@ -392,8 +399,7 @@ describe('what happens at the same time', () => {
     await until(async () => (await look.zcard(`redismutex:queue:{mutex:${key}:inbox}`)) === 1)
     await inbox.release()
     await (await waiting).release()
-    await again(look)
-    expect(await look.exists(`mutex:${key}`)).to.equal(1)
+    await landed(again)
     const lock = await other.acquireLock(key)
     expect(lock.waited, 'not a whole lease').to.be.below(10_000)
     await lock.release()
@@ -403,12 +409,48 @@ describe('what happens at the same time', () => {
     const { mutex, other, loseAsk } = await apart()
     const again = loseAsk()
     await (await mutex.acquireLock(key)).release()
-    await again(look)
-    expect(await look.exists(`mutex:${key}`)).to.equal(1)
+    await landed(again)
     const lock = await other.acquireLock(key)
     expect(lock.waited, 'not a whole lease').to.be.below(5000)
     await lock.release()
   })
+
+  it('an ask that comes once more, after the release, where others only try: they get the lock soon', async () => {
+    const { mutex, other, loseAsk } = await apart()
+    const again = loseAsk()
+    await (await mutex.acquireLock(key)).release()
+    await landed(again)
+    const began = performance.now()
+    await until(async () => {
+      const lock = await other.tryAcquire(key)
+      await lock?.release()
+      return lock !== null
+    })
+    expect(performance.now() - began, 'not a whole lease').to.be.below(5000)
+  })
+
+  const givenUp: [by: string, settings: ClientOptions][] = [
+    ['the store', {}],
+    ['the store, of a client that keeps no command', { autoResendUnfulfilledCommands: false }],
+    ['the client', { commandTimeout: 300 }],
+  ]
+  for (const [by, settings] of givenUp) {
+    it(`an ask that is given up by ${by}, before the connection breaks, and comes once more: nobody waits for a whole lease`, async () => {
+      const { redis, mutex, other, loseAsk } = await apart(settings)
+      const again = loseAsk(900)
+      const back = once(redis, 'ready')
+      const hasty = mutex.with({ storeTimeout: 500 })
+      expect(await rejection(hasty.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+      // It has been taken back on the next connection, as often as is still to be seen.
+      await back
+      await sleep(1000)
+      expect(await look.exists(`mutex:${key}`)).to.equal(0)
+      await landed(again)
+      const lock = await other.acquireLock(key)
+      expect(lock.waited, 'not a whole lease').to.be.below(5000)
+      await lock.release()
+    })
+  }
 
   it('a try that is refused, and comes once more when the lock is free: nobody waits for a whole lease', async () => {
     const { mutex, other, loseAsk } = await apart()

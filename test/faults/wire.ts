@@ -73,11 +73,13 @@ export function giveUpNext(
 /**
  * The next call of a script is lost with its connection, so that the client sends it again. What is
  * given sends it once more: as if it had not been lost, but very late.
+ * @param after how long the connection does not answer before it breaks
  */
 export function loseNext(
   redis: Redis,
   sha: string,
   proxy: TcpProxy,
+  after: number = 20,
 ): (by: Redis) => Promise<unknown> {
   type Args = [string, ...unknown[]]
   const send = redis.evalsha.bind(redis) as (...args: Args) => Promise<unknown>
@@ -89,7 +91,7 @@ export function loseNext(
     setTimeout(() => {
       proxy.cut()
       proxy.resume()
-    }, 20)
+    }, after)
     return send(...args)
   }
   Object.assign(redis, { evalsha: lose })

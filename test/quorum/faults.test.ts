@@ -248,6 +248,19 @@ describe('when the network or a master of three fails', () => {
     await nothingLeft()
   })
 
+  it('an ask that is given up before connections break, and comes to two of them once more: nobody waits for a whole lease', async () => {
+    const mutex = mutexOn(clients, { ...options, storeTimeout: 500 })
+    const { sha } = freight.scripts.acquire
+    const again = [0, 1].map((n) => loseNext(clients[n] as Redis, sha, proxies[n] as TcpProxy, 900))
+    expect(await rejection(mutex.acquireLock(key))).to.be.instanceOf(MutexStoreError)
+    await until(() => mutex.runExclusive(`${key}:next`, () => true).catch(() => false))
+    await nothingLeft()
+    const replies = await Promise.all(again.map((land, n) => land(direct[n] as Redis)))
+    for (const reply of replies) expect(reply, 'the vote').to.have.property('0', 1)
+    const lock = await mutexOn(direct, options).acquireLock(key, { blockTime: 5000 })
+    await lock.release()
+  })
+
   it('clients of Clusters give up what lands all the same: it is taken back, and they are asked on', async () => {
     for (const client of clients) Object.assign(client, { isCluster: true })
     const lands = clients.map((client) => giveUpNext(client))

@@ -19,13 +19,11 @@ export class Bid extends Tenure {
   /** Is an ask on its way? How often had the connection broken when it was sent? */
   asking = false
   breaks = 0
-  /** Has it broken while an ask was on its way? That may come twice. */
-  doubled = false
   /** Is it to be followed by another at once? */
   again = false
   /** Is its release on its way? */
   returning = false
-  /** Of asks that were not needed any more, and may still land. */
+  /** Of asks that were not needed any more or may have come twice, and may still land. */
   late: Settled | undefined
   /** The next ask. */
   poll: NodeJS.Timeout | undefined
@@ -44,7 +42,7 @@ export class Bid extends Tenure {
     super(asker, wish, `${instance}|${n}`)
   }
 
-  /** An ask is not needed any more, and may still land. */
+  /** An ask may still land when it is not needed any more. */
   owes(settled: Settled): void {
     this.late = this.late === undefined ? settled : bothSettled(this.late, settled)
   }

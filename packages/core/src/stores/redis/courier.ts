@@ -104,7 +104,7 @@ export class Courier<Verb extends string, Names> {
   }
 
   #start(verb: Verb, errands: Errand<Names>[]): void {
-    const trip = new Trip(verb, errands)
+    const trip = new Trip(verb, errands, this.#watch)
     const { trouble } = this.#watch
     if (isUnwelcome(trouble) && this.#client.status !== 'ready') {
       // It would be kept for the next attempt to connect, which may be seconds away.

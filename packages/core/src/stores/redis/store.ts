@@ -12,8 +12,8 @@ import { Inbox, type InboxMessages } from './inbox.js'
 import { lockName, type Names, namesOf } from './names.js'
 import { Replicas, type WaitReplicas } from './replicas.js'
 import type { Verb } from './scripts.js'
-import { type Answer, type Settled, settled } from './trip.js'
-import { longestLease, Undo } from './undo.js'
+import { type Answer, type Settled, settled, untold } from './trip.js'
+import { Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
 
 /** How long one who is refused because Redis is out of reach waits for that, in ms. */
@@ -32,7 +32,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   /** All that is asked for or held. */
   readonly #bids = new Bids()
   readonly #undo = new Undo({
-    cancel: (bid) => this.#cancelToTheEnd(bid),
+    cancel: (bid, mayWait) => this.#cancelToTheEnd(bid, mayWait),
     outOfReach: () => this.#watch.lost,
     hangs: () => this.#courier.hangs,
     hopeless: () => !this.#open || this.#client.status === 'end',
@@ -137,6 +137,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   /** An ask is about to be sent. */
   #asks(bid: Bid): void {
+    bid.breaks = this.breaks
     bid.asking = true
     bid.again = false
     bid.told = false
@@ -144,14 +145,13 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   sends(bid: Bid): void {
     bid.sent = true
-    bid.breaks = this.breaks
   }
 
-  /** An ask is over. */
+  /** An ask is over, or was never sent. */
   #asked(bid: Bid): void {
-    bid.asking = false
     // It may have been sent again, and come once more.
-    if (bid.breaks !== this.breaks) bid.doubled = true
+    if (bid.asking && bid.breaks !== this.breaks) bid.owes(untold)
+    bid.asking = false
   }
 
   /** @param asked when the ask that is answered was sent */
@@ -355,36 +355,31 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   /** Fails only when the client is done with it: nothing is to pile up before a Redis that hangs. */
-  #cancelToTheEnd({ names, owner, stay, wish }: Bid): Promise<Answer> {
+  #cancelToTheEnd({ names, owner, stay, wish }: Bid, mayWait: boolean): Promise<Answer> {
     return new Promise((answered, rejected) => {
       const { storeTimeout: timeout } = wish.policy
       const pack = (args: string[]) => void args.push(owner, stay)
       const failed = (error: MutexStoreError, settled: Settled) => {
         void settled.then(() => rejected(error))
       }
-      this.#courier.send('cancel', { names, timeout, pack, answered, failed })
+      this.#courier.send('cancel', { names, timeout, mayWait, pack, answered, failed })
     })
   }
 
   #forget(bid: Bid): void {
     bid.state = 'over'
     this.#bids.delete(bid)
-    // An ask that was given up may still land, and get a lock that nobody waits for.
+    // An ask that was given up, or has come twice, may still land, and get a lock that nobody wants.
     const { late } = bid
     bid.late = undefined
     if (late !== undefined) this.#undo.begin(bid, late)
-    if (!bid.doubled) return
-    // It may come once more. Who waits for that lock then tells of it: the inbox has to be open, even
-    // if nobody has ever waited here.
-    this.#undo.remember(bid, longestLease(bid))
-    if (this.#open) this.#inbox.want()
   }
 
   /** Nobody wants it any more, and what Redis makes of it is not known. */
-  #regret(bid: Bid, settled?: Settled): void {
+  #regret(bid: Bid, asked: Settled = settled): void {
     clearTimeout(bid.poll)
+    if (bid.sent) bid.owes(asked)
     this.#forget(bid)
-    if (bid.sent) this.#undo.begin(bid, settled)
   }
 
   // What the inbox brings

@@ -3,6 +3,7 @@ import { MutexStoreError } from '../../errors.js'
 import type { Link } from '../../fifo.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
+import type { Watch } from './watch.js'
 
 export const isUnknownScript = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith('NOSCRIPT')
@@ -10,7 +11,7 @@ export const isUnknownScript = (error: unknown): boolean =>
 /** As `queueMicrotask` does, at half the cost. */
 export const SOON: Promise<void> = Promise.resolve()
 
-/** A client's own time limit. A Cluster client may send the command once more, to another node. */
+/** A client's own time limit: it may send the command all the same, and once more after a break. */
 export const isGivenUp = (error: unknown): boolean =>
   error instanceof Error && error.message === 'Command timed out'
 
@@ -68,6 +69,8 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
   forsaken = false
   #errands: (Errand<Names> | undefined)[]
   readonly #began = now()
+  readonly #watch: Pick<Watch, 'breaks'>
+  #breaks = 0
   /** What has not been sent can't land. */
   #settled: Settled | undefined = settled
   #settle: ((settled: Settled) => void) | undefined
@@ -75,9 +78,11 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
   constructor(
     readonly verb: Verb,
     errands: Errand<Names>[],
+    watch: Pick<Watch, 'breaks'>,
   ) {
     this.#errands = errands
     this.size = errands.length
+    this.#watch = watch
     for (const errand of errands) this.due = Math.min(this.due, dueOf(this.#began, errand))
   }
 
@@ -92,6 +97,7 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
     over: (error?: unknown) => void,
   ): void {
     this.#settled = undefined
+    this.#breaks = this.#watch.breaks
     const errands = this.#errands.filter((errand) => errand !== undefined)
     this.#errands = errands
     const args: string[] = []
@@ -104,7 +110,7 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
     }
     const failed = (error: unknown) => {
       over(error)
-      this.fail(error, client.isCluster && isGivenUp(error) ? untold : undefined)
+      this.fail(error, isGivenUp(error) ? untold : undefined)
     }
     // The client takes a list apart itself: to spread hundreds costs a tenth of all that a lock does.
     const list = args as unknown as string
@@ -154,7 +160,8 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
     const errands = this.#errands
     this.#errands = []
     this.due = Number.POSITIVE_INFINITY
-    this.#settle?.(how)
+    // What was given up before a break was sent again after it, and may come once more.
+    this.#settle?.(this.#breaks === this.#watch.breaks ? how : untold)
     return errands
   }
 

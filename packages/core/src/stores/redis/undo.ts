@@ -9,7 +9,8 @@ const REMEMBERED = 10_000
 
 /** What an `Undo` asks of the store. */
 export interface Undoing {
-  cancel(bid: Bid): Promise<unknown>
+  /** @param mayWait for others to come along */
+  cancel(bid: Bid, mayWait: boolean): Promise<unknown>
   /** Is there no connection? What is sent then waits for the next one, behind what was sent before. */
   outOfReach(): boolean
   /** Does it owe an answer? What was sent before may land when it goes on, however late. */
@@ -30,10 +31,9 @@ export class Undo {
     this.#store = store
   }
 
-  /** It has left. If anybody is told of it again, within so many ms, it is to be taken back. */
-  remember(bid: Bid, ms: number = REMEMBERED): void {
-    const until = Math.max(now() + ms, this.#left.get(bid.n)?.until ?? 0)
-    this.#left.set(bid.n, { bid, until })
+  /** It has left. If anybody is told of it again, it is to be taken back. */
+  #remember(bid: Bid): void {
+    this.#left.set(bid.n, { bid, until: now() + REMEMBERED })
     this.#timer ??= asNobody(() => setInterval(() => this.#forget(), REMEMBERED)).unref()
   }
 
@@ -47,7 +47,7 @@ export class Undo {
 
   /** @param asked of what was sent for the bid */
   begin(bid: Bid, asked: Settled = settled): void {
-    this.remember(bid)
+    this.#remember(bid)
     const going = this.#cancel(bid, asked).finally(() => this.#going.delete(going))
     this.#going.add(going)
   }
@@ -61,15 +61,18 @@ export class Undo {
   /** Cancels until Redis says that it is done, or time has ended all that could be left. */
   async #cancel(bid: Bid, asked: Settled): Promise<void> {
     const unsure = !(await asked)
-    const long = longestLease(bid) + Math.min(bid.wish.blockTime, REMEMBERED)
+    const { lease, wish } = bid
+    // Who asked for the lock may not have been its last holder.
+    const long = Math.max(lease, wish.policy.lease) + Math.min(wish.blockTime, REMEMBERED)
     let until = now() + long
     let isSent = false
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
       // One command is enough for the next connection: more would only pile up until then.
       if (!isSent || !this.#store.outOfReach()) {
+        const isAgain = isSent
         isSent = true
         try {
-          await this.#store.cancel(bid)
+          await this.#store.cancel(bid, isAgain)
           if (!unsure) return
         } catch {}
       }
@@ -83,6 +86,3 @@ export class Undo {
     while (this.#going.size > 0) await Promise.all(this.#going)
   }
 }
-
-/** For how long the lock of a bid may last, in ms: who asked for it may not have been its last holder. */
-export const longestLease = ({ lease, wish }: Bid): number => Math.max(lease, wish.policy.lease)
