@@ -71,6 +71,19 @@ describe('on a Cluster', () => {
         }
       })
 
+      it('is asked for keys on all nodes at once, where the client makes pipelines by itself', async () => {
+        const keys = await keysOnAllNodes()
+        const ports = cluster.nodes.map(({ port }) => port)
+        const redis = client.createCluster(ports, { enableAutoPipelining: true })
+        const created = new RedisMutex(redis, options)
+        atEnd(() => created.close())
+        for (const round of [1, 2]) {
+          const locks = await Promise.all(keys.map((key) => created.acquireLock(key)))
+          await Promise.all(locks.map((lock) => lock.release()))
+          expect(created.stats()).to.include({ acquired: round * keys.length, storeErrors: 0 })
+        }
+      })
+
       it('finds its keys when their slot moves to another node meanwhile', async () => {
         const key = freshKey()
         const lockName = `mutex:${key}`

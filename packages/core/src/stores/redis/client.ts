@@ -14,11 +14,13 @@ export interface RedisClient {
   duplicate(override?: object): RedisClient
   disconnect(): void
   wait?(replicas: number, timeout: number): Promise<number>
+  pipeline?(): unknown
   readonly status: string
   readonly isCluster?: boolean
   readonly options?: {
     readonly keyPrefix?: string | undefined
     readonly autoResendUnfulfilledCommands?: boolean | undefined
+    readonly enableAutoPipelining?: boolean | undefined
     readonly retryStrategy?: unknown
   }
   /** Of a Cluster: its connections. */
