@@ -10,6 +10,12 @@ describe('a process', () => {
     expect(await forkFixture(fixture).exited).to.equal(0)
   })
 
+  it('is kept alive until a mutex is drained', async () => {
+    const draining = new URL('./fixtures/draining.ts', import.meta.url)
+    // It would be 13, had the process ended with that still to be waited for.
+    expect(await forkFixture(draining).exited).to.equal(0)
+  })
+
   it('is not kept alive by a mutex whose client has been closed', async () => {
     const key = freshKey()
     const { port } = sharedRedis()

@@ -1,19 +1,21 @@
 import { EventEmitter, once } from 'node:events'
 import {
   BlockTimeExceedError,
+  ClientGoneError,
   type Lock,
   Mutex,
   MutexExpiredError,
   MutexLostError,
   MutexQueueFullError,
   MutexStoreError,
+  MutexUnlockError,
   memoryStore,
   type Store,
   type Tenure,
 } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Line } from '../../packages/core/src/line.js'
-import { stopRenewing } from '../../packages/core/src/lock.js'
+import { abortSignal, stopRenewing } from '../../packages/core/src/lock.js'
 import { aborted, range, rejection, stall, turns } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 
@@ -300,5 +302,42 @@ describe('a line', () => {
     answer(true)
     await released
     await drained
+  })
+
+  it('tells what became of several keys when all is known, and of the one that was lost', async () => {
+    const mutex = create()
+    const acquiring = mutex.acquireLock(['a', 'b'])
+    const asking = once(puppet, 'ask')
+    puppet.grant(puppet.asked[0])
+    await asking
+    puppet.grant(puppet.asked[1])
+    const lock = await acquiring
+    let answer = (_ours: boolean): void => {}
+    puppet.store.release = async (tenure) =>
+      tenure === puppet.asked[1] &&
+      new Promise((resolve) => {
+        answer = resolve
+      })
+    let isTold = false
+    const told = rejection(lock.release()).finally(() => {
+      isTold = true
+    })
+    await turns()
+    expect(isTold).to.equal(false)
+    answer(true)
+    const error = await told
+    expect(error).to.be.instanceOf(MutexUnlockError)
+    expect(error).to.have.property('key', 'a')
+  })
+
+  it('keeps the reason of a signal for a holder who looks at it only later', async () => {
+    const mutex = create()
+    const acquiring = mutex.acquireLock('key')
+    puppet.grant(puppet.asked[0])
+    const lock = await acquiring
+    const reason = new ClientGoneError('the client has left')
+    abortSignal(lock, reason)
+    expect(lock.signal.reason).to.equal(reason)
+    await lock.release()
   })
 })

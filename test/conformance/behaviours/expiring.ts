@@ -43,6 +43,15 @@ export function expiring(ground: Ground): void {
     expect(lock.key).to.equal(null)
   })
 
+  it('lets nobody hear of a late release that nobody waits for', async () => {
+    const lock = await acquire()
+    await aborted(lock.signal)
+    // A rejection that is not handled would fail the run.
+    void lock.release()
+    void lock.release()
+    await ground.mutex().runExclusive(ground.key, () => {})
+  })
+
   it('keeps a late release from touching the next holder', async () => {
     const mutex = ground.mutex()
     const lock = await acquire()
