@@ -131,6 +131,23 @@ describe('when the network or a master of three fails', () => {
       await nothingLeft()
     })
 
+    it('and no renewals pile up before it', async () => {
+      const terms = { ...options, expiry: Number.POSITIVE_INFINITY, lease: 400 }
+      const lock = await mutexOn(clients, terms).acquireLock(key)
+      await until(async () => (await votes(direct, key)).every((vote) => vote !== null))
+      proxies[0].pause('requests')
+      await sleep(2000)
+      expect(lock.signal.aborted).to.equal(false)
+      expect(unanswered(clients[0] as Redis)).to.equal(1)
+      proxies[0].resume()
+      // It is renewed there again.
+      await until(async () => (await votes(direct, key))[0] === lock.value)
+      await sleep(600)
+      expect((await votes(direct, key))[0]).to.equal(lock.value)
+      await lock.release()
+      await nothingLeft()
+    })
+
     it('and the others’ votes are split: that is told without it', async () => {
       await direct[1]?.set(`mutex:${key}`, 'foreign')
       proxies[0].pause('requests')

@@ -1,4 +1,4 @@
-import type { MutexStoreError } from '../../errors.js'
+import { MutexStoreError } from '../../errors.js'
 import { type Answer, bothSettled, type Settled, settled, untold } from '../redis/trip.js'
 import type { Master, Names, Verb } from './master.js'
 
@@ -42,6 +42,8 @@ export class Vote {
   #settled: Settled = settled
   /** May an ask that was given up still land, whatever a later one was told? */
   #owed = false
+  /** Does the master owe the answer to a renewal that was given up? */
+  #renewing = false
   /** How long it may outlast what was sent for it. */
   #lease = 0
   #arrived: ((answer: boolean | MutexStoreError) => void) | undefined
@@ -99,16 +101,29 @@ export class Vote {
     this.holder = String(holder)
   }
 
-  /** Makes it last, and reserves tokens after this one. Tells whether it was there all the time. */
+  /**
+   * Makes it last, and reserves tokens after this one. Tells whether it was there all the time. One
+   * renewal at a time: before a master that hangs they would pile up for as long as the lock is held.
+   */
   renew(
     lease: number,
     token: number,
     timeout: number,
     told: (answer: boolean | MutexStoreError) => void,
   ): void {
+    if (this.#renewing) {
+      told(new MutexStoreError('the store has not answered an earlier renewal'))
+      return
+    }
     this.#lease = Math.max(this.#lease, lease)
     const args = [this.terms.owner, ms(lease), String(token), this.#reach]
     this.#send('renew', args, timeout, ([kept, last, nextAsk], error) => {
+      this.#renewing = error !== undefined
+      if (error) {
+        void this.#settled.then(() => {
+          this.#renewing = false
+        })
+      }
       const isKept = Number(kept) === 1
       if (isKept) {
         this.last = Number(last)

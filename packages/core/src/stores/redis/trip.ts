@@ -24,7 +24,8 @@ export type Settled = Promise<boolean>
 
 /** Of two commands. */
 export async function bothSettled(one: Settled, other: Settled): Settled {
-  return (await one) && (await other)
+  const both = await Promise.all([one, other])
+  return both.every(Boolean)
 }
 
 /** Of what can't land any more. */
