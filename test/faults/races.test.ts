@@ -374,6 +374,26 @@ describe('what happens at the same time', () => {
     })
   })
 
+  it('one who asks seldom, and whose inbox is half open after a while: it is replaced, and tells of the grant', async () => {
+    const options = { delay: 18_000, blockTime: 19_000, lease: 19_000 }
+    const proxy = await startProxy(sharedRedis().port)
+    const redis = create()
+    let made = 0
+    redis.duplicate = () => client!.create(made++ === 0 ? proxy.port : sharedRedis().port)
+    const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
+    const held = await other.acquireLock(key)
+    const waiting = mutex.acquireLock(key)
+    await queued(1)
+    await sleep(5500)
+    proxy.pause()
+    await until(() => made === 2)
+    await until(() => mutex.store.listeningSince < Number.POSITIVE_INFINITY)
+    await held.release()
+    const lock = await waiting
+    expect(lock.waited, 'it was told').to.be.below(18_000)
+    await lock.release()
+  })
+
   /** Two processes, one of which is to have an ask sent again after a break, and come once more. */
   async function apart(settings: ClientOptions = {}) {
     const proxy = await startProxy(sharedRedis().port)

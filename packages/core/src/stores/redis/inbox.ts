@@ -45,9 +45,9 @@ export class Inbox {
     return connection.liveSince
   }
 
-  /** Somebody waits: for the next few seconds this process must be told. */
-  want(): void {
-    this.#wantedUntil = now() + 5 * CHECK
+  /** Somebody waits, and asks again in `ms`: until a few seconds after that this process must be told. */
+  want(ms: number = 0): void {
+    this.#wantedUntil = Math.max(this.#wantedUntil, now() + ms + 5 * CHECK)
     if (this.#timer || this.#client.status === 'end') return
     asNobody(() => {
       this.#timer = setInterval(() => this.#check(), CHECK)

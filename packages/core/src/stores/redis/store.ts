@@ -172,13 +172,13 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     } else if (verdict === 0) {
       bid.trouble = undefined
       bid.asker.queued(bid)
-      this.#inbox.want()
+      // Asked again when the holder's time is over; a time to live of -1 is a lock without an end.
+      const pause = detail < 0 ? delay : Math.min(delay, detail + 1)
+      this.#inbox.want(pause)
       if (bid.again) {
         this.#ask(bid)
         return
       }
-      // Asked again when the holder's time is over; a time to live of -1 is a lock without an end.
-      const pause = detail < 0 ? delay : Math.min(delay, detail + 1)
       clearTimeout(bid.poll)
       bid.poll = setTimeout(() => this.#ask(bid), pause)
     } else {
