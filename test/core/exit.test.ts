@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { redisClients } from '../support/clients.js'
 import { forkFixture } from '../support/processes.js'
+import { startProxy } from '../support/proxy.js'
 import { freshKey, sharedRedis } from '../support/redis.js'
 
 describe('a process', () => {
@@ -22,5 +24,16 @@ describe('a process', () => {
     expect(await forkFixture(fixture, [String(port)], { KEY: key }).exited).to.equal(0)
     const redis = redisClients[0]?.create(port)
     await redis?.del(`mutex:${key}`, `other:${key}`)
+  })
+
+  it('is not kept alive for long by a mutex whose client has been closed while it was reconnecting', async () => {
+    const proxy = await startProxy(sharedRedis().port)
+    const env = { KEY: freshKey(), OUTAGE: 'yes' }
+    const idle = forkFixture(fixture, [String(proxy.port)], env)
+    await idle.next('held')
+    proxy.refuse()
+    proxy.cut()
+    const exited = await Promise.race([idle.exited, sleep(15_000, 'still there', { ref: false })])
+    expect(exited).to.equal(0)
   })
 })

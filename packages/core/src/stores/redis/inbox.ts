@@ -60,6 +60,8 @@ export class Inbox {
     if (now() > this.#wantedUntil) {
       clearInterval(this.#timer)
       this.#timer = undefined
+      // A client that is closed while it reconnects tells nobody: what nobody wants is not to go on.
+      if (this.#connection?.liveSince === Number.POSITIVE_INFINITY) this.#disconnect()
       return
     }
     // It owes an answer for long: a half-open connection. A new one is quicker.
