@@ -447,6 +447,78 @@ describe('The Fastify plugin beside others', () => {
     expect((await inject(app, 'POST', '/after')).text).to.equal('ann')
   })
 
+  describe('whose register nobody has awaited', () => {
+    it('refuses the requests of routes that ask for a lock, which would go on without it', async () => {
+      const app = make()
+      app.register(requestLock, options())
+      app.route({
+        method: ['GET', 'POST'],
+        url: '/:id',
+        config: { lock: true },
+        handler: () => expect.fail('it ran'),
+      })
+      for (const method of ['GET', 'POST']) {
+        const { status, text } = await inject(app, method, '/42')
+        expect(status).to.equal(500)
+        expect(JSON.parse(text).message).to.equal(
+          `route ${method} /:id was declared before requestLock was registered: ` +
+            'await app.register(requestLock, …) before the routes',
+        )
+      }
+    })
+
+    it('warns once of routes that would be locked', async () => {
+      const app = make()
+      app.register(requestLock, options())
+      app.get('/', tell)
+      app.post('/', tell)
+      app.put('/', tell)
+      app.delete('/', { config: { lock: false } }, tell)
+      const warnings: string[] = []
+      const listen = ({ name, message }: Error) => {
+        if (name === 'RequestLockWarning') warnings.push(message)
+      }
+      process.on('warning', listen)
+      try {
+        for (const method of ['GET', 'DELETE', 'POST', 'PUT', 'POST']) {
+          expect((await inject(app, method, '/')).text).to.equal('none')
+        }
+        expect((await inject(app, 'POST', '/nowhere')).status).to.equal(404)
+        await sleep(0)
+      } finally {
+        process.off('warning', listen)
+      }
+      expect(warnings).to.have.length(1)
+      expect(warnings[0]).to.match(
+        /^route POST \/ was declared before .*, and takes no lock: await /,
+      )
+    })
+  })
+
+  it('takes no route that it has seen for an early one', async () => {
+    const app = make()
+    await context(app, async (inner) => {
+      inner.post('/early', tell)
+    })
+    await app.register(requestLock, options())
+    app.get('/asks', { config: { lock: true } }, tell)
+    app.post('/reads', { config: { lock: { methods: ['GET'] } } }, tell)
+    await context(app, async (inner) => {
+      inner.post('/outer', tell)
+      await inner.register(requestLock, options())
+      inner.get('/inner', { config: { lock: true } }, tell)
+    })
+    for (const [method, url] of [
+      ['POST', '/early'],
+      ['HEAD', '/asks'],
+      ['POST', '/reads'],
+      ['POST', '/outer'],
+      ['GET', '/inner'],
+    ] as const) {
+      expect((await inject(app, method, url)).status, url).to.equal(200)
+    }
+  })
+
   it('lets the error handlers of the app see what a handler throws, still under the lock', async () => {
     const app = await locked()
     const seen: unknown[] = []

@@ -32,7 +32,13 @@ async function plugin(app: FastifyInstance, options: RequestLockOptions): Promis
 
   /** Watched from the first hook on: a client that leaves is never missed, nor an early answer. */
   function requestLockWatch(request: FastifyRequest, reply: FastifyReply, next: Done): void {
-    if (registration.routeOf(request)) Exchange.watch(request.raw, reply.raw)
+    try {
+      if (registration.routeOf(request)) Exchange.watch(request.raw, reply.raw)
+      else registration.assertSeen(request)
+    } catch (error) {
+      next(error as Error)
+      return
+    }
     next()
   }
 
@@ -148,6 +154,9 @@ function addTiming(reply: FastifyReply, waited: number): void {
  * one whatever its method with `config: { lock: true }` or `{ lock: { …options } }`; `false` takes
  * none. It decorates the app with `mutex` and requests with `lock`. In a context of its own it is for
  * the routes there.
+ *
+ * Await it before the routes: one that was declared before takes no lock, and a request for it fails
+ * if it has asked for one.
  *
  * @throws TypeError, RangeError for wrong options: each names the option, the value and the rule
  * @example

@@ -1,5 +1,5 @@
 import { type Gate, shown } from '@redismutex/core/request'
-import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { FastifyContextConfig, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { withLock } from './handler.js'
 import type { OnBusy } from './options.js'
 
@@ -20,8 +20,20 @@ export interface LockedRoute {
   readonly handlesErrors: boolean
 }
 
+/** An instance that may have a registration. */
+type Registered = { readonly [REGISTRATION]?: Registration }
+
+/** What a route's configuration says of locks; `null` for one that was seen and takes none. */
+interface Configured extends FastifyContextConfig {
+  [LOCK]?: LockedRoute | null
+}
+
+const configOf = (request: FastifyRequest): Configured | undefined => request.routeOptions.config
+
 /** The plugin in one context. */
 export class Registration {
+  #warned = false
+
   /** @param last what comes behind the hooks of a route and its context, which are behind the plugin's */
   constructor(
     readonly gate: RouteGate,
@@ -33,17 +45,18 @@ export class Registration {
    * @throws TypeError, RangeError for a wrong `config.lock`, naming the route
    */
   declare(app: FastifyInstance, route: RouteOptions): void {
-    if ((app as { [REGISTRATION]?: Registration })[REGISTRATION] !== this) return
+    if ((app as Registered)[REGISTRATION] !== this) return
     const lock: unknown = route.config?.lock
     if (lock === false) return
+    // A new object: the same one may configure several routes.
+    const config: Configured = Object.assign({}, route.config, { [LOCK]: null })
+    route.config = config
     const gate = this.#gateOf(lock, route)
     const asked = lock !== undefined && !isAddedHead(route) && !setsMethods(lock)
     const methods = Array.isArray(route.method) ? route.method : [route.method]
     if (!asked && !methods.some((method) => gate.covers(method))) return
     const handlesErrors = typeof route.errorHandler === 'function'
-    const locked: LockedRoute = { registration: this, gate, asked, handlesErrors }
-    // A new object: the same one may configure several routes.
-    route.config = Object.assign({}, route.config, { [LOCK]: locked })
+    config[LOCK] = { registration: this, gate, asked, handlesErrors }
     const { preParsing, preHandler } = this.last
     if (preParsing) route.preParsing = [route.preParsing ?? [], preParsing].flat()
     if (preHandler) route.preHandler = [route.preHandler ?? [], preHandler].flat()
@@ -52,10 +65,32 @@ export class Registration {
 
   /** How a request is locked here, if it is. */
   routeOf(request: FastifyRequest): LockedRoute | undefined {
-    const { config } = request.routeOptions
-    const route = (config as { [LOCK]?: LockedRoute } | undefined)?.[LOCK]
+    const route = configOf(request)?.[LOCK]
     if (route?.registration !== this) return undefined
     return route.asked || route.gate.covers(request.method) ? route : undefined
+  }
+
+  /**
+   * Sees to a request whose route was declared before the plugin was registered: one that has asked for
+   * a lock must not go on without it, as it would when nobody has awaited `register`.
+   * @throws Error for that; others that would be locked are warned of, once
+   */
+  assertSeen(request: FastifyRequest): void {
+    const config = configOf(request)
+    if (config?.[LOCK] !== undefined || config?.lock === false || request.is404) return
+    if ((request.server as Registered)[REGISTRATION] !== this) return
+    const { method, routeOptions } = request
+    const early = `route ${method} ${routeOptions.url} was declared before requestLock was registered`
+    if (config?.lock !== undefined) {
+      throw new Error(`${early}: await app.register(requestLock, …) before the routes`)
+    }
+    if (this.#warned || !this.gate.covers(method)) return
+    this.#warned = true
+    process.emitWarning(
+      `${early}, and takes no lock: await app.register(requestLock, …) before the routes, ` +
+        'or say config: { lock: false }',
+      { type: 'RequestLockWarning', code: 'REDISMUTEX_EARLY_ROUTE' },
+    )
   }
 
   #gateOf(lock: unknown, route: RouteOptions): RouteGate {
