@@ -26,6 +26,8 @@ function randoms(seed: number): () => number {
   }
 }
 
+/** For a wait among all of them, in ms. */
+const LONG = 50_000
 const SEED = Number(process.env.REDISMUTEX_TEST_SEED ?? Date.now() % 1_000_000)
 const USERS = Array.from({ length: 20 }, (_, i) => `user-${i}`)
 /** How many connections are open at a time. */
@@ -163,7 +165,7 @@ for (const { name, setup } of stores) {
         const options = {
           ...setup(),
           awaitRelease,
-          blockTime: 50_000,
+          blockTime: LONG,
           maxWaiting: count,
           lease: 1000,
         }
@@ -219,7 +221,7 @@ for (const { name, setup } of stores) {
           if (!cut) {
             // A handler that fails late has Express close the connection.
             while (!(client.closed && client.pending === '') && requests-- > 0) {
-              const answer = await client.answer().catch(() => undefined)
+              const answer = await client.answer(false, LONG).catch(() => undefined)
               if (!answer) break
               expect(answer.status).to.be.oneOf([200, 500])
               answered++

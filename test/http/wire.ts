@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { atEnd } from '../support/cleanup.js'
-import { within } from './harness.js'
+import { PATIENCE, within } from './harness.js'
 
 /** A response as it came over the wire. */
 export interface WireAnswer {
@@ -71,7 +71,7 @@ export class WireClient {
   }
 
   /** The next response; `bodyless` for one to a HEAD request. */
-  async answer(bodyless = false): Promise<WireAnswer> {
+  async answer(bodyless = false, patience = PATIENCE): Promise<WireAnswer> {
     for (;;) {
       const parsed = parse(this.#text, bodyless, this.#closed)
       if (parsed) {
@@ -88,7 +88,7 @@ export class WireClient {
         this.#socket.on('data', done)
         this.#socket.on('close', done)
       })
-      await within(more, 'an answer over the wire')
+      await within(more, 'an answer over the wire', patience)
     }
   }
 
