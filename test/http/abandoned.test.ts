@@ -321,6 +321,27 @@ describe('an answer that nobody gets', () => {
       await free()
     })
 
+    it('is given up when it can not be ended by who has wrapped the end since', async () => {
+      const app = Express()
+      app.set('env', 'test')
+      // As compression does, with what is neither text nor bytes.
+      const lock = express({ store, keyFrom: () => 'key', lease: 60_000 })
+      app.post('/', lock, (_req, res, next) => {
+        res.end = () => {
+          res.flushHeaders()
+          throw new Error('it can not be squeezed')
+        }
+        next()
+      })
+      app.post(
+        '/',
+        express.wrap(async (_req, res) => void res.end({})),
+      )
+      const socket = await request(await serve(app))
+      await once(socket.resume(), 'close')
+      await free()
+    })
+
     it('is not missed for a property of its own called stream', async () => {
       const app = Express()
       app.use((_req, res, next) => {

@@ -139,7 +139,12 @@ export class Exchange implements Caller {
     const exchange = this
     this.res.end = function end(this: HttpResponse, ...args: unknown[]) {
       exchange.#putOff = true
-      return outer.apply(this, args)
+      try {
+        return outer.apply(this, args)
+      } catch (error) {
+        exchange.#putOff = false
+        throw error
+      }
     } as typeof this.res.end
   }
 
