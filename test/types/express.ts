@@ -32,7 +32,7 @@ requestLock({
 app.use(lock)
 app.use('/api', lock, express.json())
 app.post('/cart/:id', lock, (req, res) => {
-  const id: string | string[] | undefined = req.params.id
+  const id: string = req.params.id
   const held: Lock | undefined = req.lock
   held?.signal.addEventListener('abort', () => res.end())
   res.json({ id })

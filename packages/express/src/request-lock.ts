@@ -7,7 +7,7 @@ import {
   type RefusalError,
   type RequestLockOptions as SharedOptions,
 } from '@redismutex/core/request'
-import type { NextFunction, Request, RequestHandler, Response } from 'express'
+import type { NextFunction, Request, Response } from 'express'
 import { isMountedInRoute } from './route.js'
 import { wrap } from './wrap.js'
 
@@ -36,8 +36,13 @@ export interface RequestLockOptions extends SharedOptions<Request, OnBusy> {
   keyFrom: NonNullable<SharedOptions<Request, OnBusy>['keyFrom']>
 }
 
-/** The middleware. */
-export interface RequestLock extends RequestHandler {
+/** The middleware. It fits any route, and leaves it to the route what its parameters and body are. */
+export interface RequestLock {
+  <P, ResBody, ReqBody, Query, Locals extends Record<string, unknown>>(
+    req: Request<P, ResBody, ReqBody, Query, Locals>,
+    res: Response<ResBody, Locals>,
+    next: NextFunction,
+  ): void
   /** What it locks with, for work outside of requests, and for `stats()`. */
   readonly mutex: Mutex
   /**
@@ -63,7 +68,7 @@ function create(options: RequestLockOptions): RequestLock {
     new ThroughExpress(gate, req, res, next).begin()
   }
 
-  return Object.assign(requestLock, {
+  return Object.assign(requestLock as RequestLock, {
     mutex: gate.mutex,
     close() {
       closing ??= gate.mutex.drain().then(() => gate.mutex.close())
