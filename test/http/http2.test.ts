@@ -2,12 +2,15 @@ import { once } from 'node:events'
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { memoryStore } from '@redismutex/core'
 import { type RequestLockOptions, requestLock } from '@redismutex/fastify'
 import { expect } from 'chai'
 import fastify from 'fastify'
 import { atEnd } from '../support/cleanup.js'
-import { PATIENCE, Signal, until, within } from './harness.js'
+import { startProxy } from '../support/proxy.js'
+import { freshPrefix, sharedRedis } from '../support/redis.js'
+import { PATIENCE, redis, Signal, until, within } from './harness.js'
 
 type Handle = (
   request: { url: string; lock: import('@redismutex/core').Lock | null },
@@ -253,6 +256,38 @@ describe('HTTP/2', () => {
       stream.resume()
       await once(stream, 'close')
       expect(length).to.equal(LARGE)
+    })
+  }
+
+  for (const [what, body] of [
+    ['a large answer', () => 'x'.repeat(200_000)],
+    ['a stream', () => Readable.from(['x'.repeat(200_000)])],
+  ] as const) {
+    it(`keeps the end of ${what} back until the release, with blocking: false`, async () => {
+      const proxy = await startProxy(sharedRedis().port)
+      const { port } = await serve(
+        async () => {
+          proxy.pause()
+          return body()
+        },
+        {
+          store: undefined,
+          redis: redis(proxy.port),
+          keyPrefix: freshPrefix(),
+          blocking: false,
+          blockTime: PATIENCE,
+          storeTimeout: PATIENCE,
+        },
+      )
+      const order: string[] = []
+      const stream = send(open(port), '/')
+      stream.once('data', () => order.push('begun')).once('end', () => order.push('ended'))
+      await once(stream, 'data')
+      await sleep(50)
+      order.push('released')
+      proxy.resume()
+      if (!stream.closed) await once(stream, 'close')
+      expect(order).to.deep.equal(['begun', 'released', 'ended'])
     })
   }
 

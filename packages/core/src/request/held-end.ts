@@ -15,7 +15,6 @@ export class HeldEnd implements LastBytes {
   #args: readonly unknown[] | undefined
   #status = 200
   #sent = false
-  #streamed = false
   #timer: NodeJS.Timeout | undefined
 
   /** @param end Node's own; somebody else's may do more than send bytes */
@@ -26,7 +25,6 @@ export class HeldEnd implements LastBytes {
     const held = this
     const write = res.write as Method
     res.write = function (this: Http2ServerResponse, ...args: unknown[]) {
-      held.#streamed = true
       held.flush()
       return write.apply(this, args)
     } as typeof res.write
@@ -40,8 +38,7 @@ export class HeldEnd implements LastBytes {
       return false
     }
     const [chunk, encoding] = args
-    const size = sizeOf(chunk, encoding)
-    if (over || size === undefined || (this.#streamed && size === 0)) return false
+    if (over || sizeOf(chunk, encoding) === undefined) return false
     const { res } = this
     // The headers are all of an answer without a body, and would not wait.
     const bodyless = res.req.method === 'HEAD' || [204, 205, 304].includes(res.statusCode)
