@@ -64,14 +64,20 @@ describe('a line', () => {
     return mutex
   }
 
+  /** The two who wait for the key leave in this moment; resolves when both know. */
+  function allLeave(mutex: Mutex): Promise<unknown> {
+    const leaving = range(2).map(() => new AbortController())
+    const left = leaving.map(({ signal }) => rejection(mutex.acquireLock('key', { signal })))
+    for (const controller of leaving) controller.abort()
+    return Promise.all(left)
+  }
+
   it('asks once for those who come in the moment in which all others leave', async () => {
     const mutex = create()
-    const signals = range(2).map(() => new AbortController())
-    const leaving = signals.map(({ signal }) => rejection(mutex.acquireLock('key', { signal })))
-    for (const controller of signals) controller.abort()
+    const leaving = allLeave(mutex)
     const lock = mutex.acquireLock('key')
     const next = mutex.acquireLock('key')
-    await Promise.all(leaving)
+    await leaving
     await turns()
     const [first, second] = puppet.asked
     expect(puppet.asked).to.have.length(2)
@@ -84,13 +90,11 @@ describe('a line', () => {
 
   it('asks for nobody while one holds who came in the moment in which all others left', async () => {
     const mutex = create()
-    const signals = range(2).map(() => new AbortController())
-    const leaving = signals.map(({ signal }) => rejection(mutex.acquireLock('key', { signal })))
-    for (const controller of signals) controller.abort()
+    const leaving = allLeave(mutex)
     const lock = mutex.acquireLock('key')
     const next = mutex.acquireLock('key')
     puppet.grant(puppet.asked[1])
-    await Promise.all(leaving)
+    await leaving
     await turns()
     expect(puppet.asked).to.have.length(2)
     await (await lock).release()
@@ -198,15 +202,13 @@ describe('a line', () => {
 
   it('is not forgotten while somebody holds, when others left and came in one moment', async () => {
     const mutex = create()
-    const signals = range(2).map(() => new AbortController())
-    const leaving = signals.map(({ signal }) => rejection(mutex.acquireLock('key', { signal })))
-    for (const controller of signals) controller.abort()
+    const leaving = allLeave(mutex)
     const brief = mutex.acquireLock('key')
     puppet.grant(puppet.asked[1])
     await (await brief).release()
     const lock = mutex.acquireLock('key')
     puppet.grant(puppet.asked[2])
-    await Promise.all(leaving)
+    await leaving
     await turns()
     const next = mutex.acquireLock('key')
     expect(mutex.stats()).to.include({ held: 1, waiting: 1 })
