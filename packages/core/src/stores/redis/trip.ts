@@ -59,8 +59,19 @@ export interface Errand<Names> {
   failed(error: MutexStoreError, settled: Settled, sent: number): void
 }
 
+/** The scripts that a courier calls, and the keys of an item. */
+export interface Freight<Verb extends string, Names> {
+  /** In the order in which those of one moment are sent. */
+  readonly scripts: Readonly<Record<Verb, Script>>
+  /**
+   * Adds an item's keys to those that the call has by now.
+   * @param inSlots whether each item goes alone, since their slots may differ
+   */
+  pack(keys: string[], names: Names, inSlots: boolean): void
+}
+
 /** One call, on its way or about to be. */
-export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
+export class Trip<Verb extends string, Names> implements Link<Trip<Verb, Names>> {
   before: Trip<Verb, Names> | undefined
   after: Trip<Verb, Names> | undefined
   /** How many still wait for it. */
@@ -89,23 +100,23 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
   }
 
   /**
-   * @param addKeys adds an item's keys to those before
+   * @param inSlots whether keys may be in different slots
    * @param over called when the client has done with the call, before anybody else hears of it
    */
   begin(
     client: RedisClient,
-    script: Script,
-    addKeys: (keys: string[], names: Names) => void,
+    { scripts, pack }: Freight<Verb, Names>,
+    inSlots: boolean,
     over: (error?: unknown) => void,
   ): void {
     this.#settled = undefined
     this.#breaks = this.#watch.breaks
-    const errands = this.#errands.filter((errand) => errand !== undefined)
-    this.#errands = errands
+    if (this.size < this.#errands.length) this.#errands = this.#errands.filter(Boolean)
+    const script = scripts[this.verb]
     const args: string[] = []
-    for (const { names } of errands) addKeys(args, names)
+    for (const errand of this.#errands) if (errand) pack(args, errand.names, inSlots)
     const keys = args.length
-    for (const errand of errands) errand.pack(args)
+    for (const errand of this.#errands) errand?.pack(args)
     const arrived = (reply: unknown) => {
       over()
       this.#arrived(reply)
