@@ -131,6 +131,19 @@ describe('when the network or a master of three fails', () => {
       await nothingLeft()
     })
 
+    it('and nothing piles up before it if the client has a time limit of its own', async () => {
+      const client = clients[0] as Redis
+      client.options.commandTimeout = 200
+      const mutex = mutexOn(clients, { ...options, storeTimeout: 300 })
+      proxies[0].pause('requests')
+      for (const _ of range(100)) await mutex.runExclusive(key, () => {})
+      await sleep(1500)
+      expect(unanswered(client)).to.be.within(1, 99)
+      proxies[0].resume()
+      await until(() => unanswered(client) === 0)
+      await nothingLeft()
+    })
+
     it('and no renewals pile up before it', async () => {
       const terms = { ...options, expiry: Number.POSITIVE_INFINITY, lease: 400 }
       const lock = await mutexOn(clients, terms).acquireLock(key)

@@ -7,8 +7,8 @@ import { read, type Script, scriptOf } from '../redis/scripts.js'
 import type { Errand, Freight, Settled } from '../redis/trip.js'
 import { Watch, type Watcher } from '../redis/watch.js'
 
-/** The three things that are asked of a master, a script each. */
-export type Verb = 'release' | 'renew' | 'acquire'
+/** What is asked of a master. To `cancel` is to release what nobody wants or counts on. */
+export type Verb = 'release' | 'cancel' | 'renew' | 'acquire'
 
 /** The Redis keys of one mutex on a master, without ioredis's own prefix. */
 export interface Names {
@@ -17,11 +17,13 @@ export interface Names {
   readonly fence: string
 }
 
-const load = (verb: Verb): Script => scriptOf(read('quorum'), read(`quorum-${verb}`))
+const load = (verb: Exclude<Verb, 'cancel'>): Script =>
+  scriptOf(read('quorum'), read(`quorum-${verb}`))
 
 export const freight: Freight<Verb, Names> = {
   scripts: {
     release: load('release'),
+    cancel: { ...load('release'), canWait: true },
     renew: load('renew'),
     acquire: { ...load('acquire'), takes: true, canWait: true },
   },
@@ -141,7 +143,7 @@ export class Master implements Watcher {
     const unsure = !(await settled)
     let until = now() + lease
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
-      const done = !this.silent && (await this.#answers('release', { names, args, timeout }))
+      const done = !this.silent && (await this.#answers('cancel', { names, args, timeout }))
       if (done && !unsure) return
       if (!this.#open || this.#client.status === 'end') return
       if (this.#courier.hangs) until = now() + lease

@@ -38,6 +38,8 @@ export class Vote {
   left = 0
   /** Asks for it when its silent master is heard of again. */
   hear: (() => void) | undefined
+  /** Has the master been asked for it, ever? */
+  #sent = false
   /** Of what was sent for it and not answered. */
   #settled: Settled = settled
   /** May an ask that was given up still land, whatever a later one was told? */
@@ -171,7 +173,7 @@ export class Vote {
   /** Takes it back if it may be there, until the master says that it has or its time is over. */
   takeBack(used: number): void {
     const isThere = this.state === 'given' || this.state === 'unknown'
-    if (this.state === 'asked' || !(isThere || this.#owed)) return
+    if (this.state === 'asked' || !this.#sent || !(isThere || this.#owed)) return
     this.state = 'none'
     this.#owed = false
     const { owner, timeout } = this.terms
@@ -189,7 +191,10 @@ export class Vote {
     this.master.send(verb, {
       names: this.names,
       timeout,
-      pack: (all) => void all.push(...args),
+      pack: (all) => {
+        this.#sent = true
+        all.push(...args)
+      },
       answered: (answer) => told(typeof answer === 'object' ? answer : [answer]),
       failed: (error, settled) => {
         this.#settled = bothSettled(this.#settled, settled)
