@@ -60,13 +60,19 @@ export class Inbox {
     if (now() > this.#wantedUntil) {
       clearInterval(this.#timer)
       this.#timer = undefined
-      // A client that is closed while it reconnects tells nobody: what nobody wants is not to go on.
       if (this.#connection?.liveSince === Number.POSITIVE_INFINITY) this.#disconnect()
       return
     }
     // It owes an answer for long: a half-open connection. A new one is quicker.
     if (this.#connection?.mute || this.#connection?.ended) this.#disconnect()
-    this.#connection ??= new Connection(inboxOf(this.#client), this.#channel, this.#messages)
+    this.#connection ??= new Connection(
+      inboxOf(this.#client),
+      this.#channel,
+      this.#messages,
+      () => {
+        if (!this.#timer) this.#disconnect()
+      },
+    )
     this.#connection.check()
   }
 
@@ -76,6 +82,7 @@ export class Inbox {
     this.#disconnect()
   }
 
+  /** A client that is closed while it reconnects tells nobody: what nobody wants is not to go on. */
   #disconnect(): void {
     this.#connection?.close()
     this.#connection = undefined
@@ -97,13 +104,15 @@ class Connection {
   readonly #client: RedisClient
   readonly #channel: string
   readonly #messages: InboxMessages
+  readonly #broken: () => void
   /** The subscription that is not answered yet, and when it was sent. */
   #asked: { at: number } | undefined
 
-  constructor(client: RedisClient, channel: string, messages: InboxMessages) {
+  constructor(client: RedisClient, channel: string, messages: InboxMessages, broken: () => void) {
     this.#client = client
     this.#channel = channel
     this.#messages = messages
+    this.#broken = broken
     client.on('error', ignore)
     client.on('ready', this.#subscribe)
     client.on('close', this.#lost)
@@ -148,6 +157,7 @@ class Connection {
     this.#asked = undefined
     this.heard = Number.NEGATIVE_INFINITY
     this.liveSince = Number.POSITIVE_INFINITY
+    this.#broken()
   }
 
   readonly #read = (channel: unknown, message: unknown): void => {
