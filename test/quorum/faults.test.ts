@@ -161,6 +161,38 @@ describe('when the network or a master of three fails', () => {
       await nothingLeft()
     })
 
+    it('and many locks are renewed there by one call at a time if the client has a time limit of its own', async () => {
+      const client = clients[0] as Redis
+      let [underWay, most, calls] = [0, 0, 0]
+      const send = client.evalsha.bind(client) as (...args: unknown[]) => Promise<unknown>
+      Object.assign(client, {
+        evalsha: (...args: unknown[]) => {
+          calls++
+          most = Math.max(most, ++underWay)
+          return send(...args).finally(() => underWay--)
+        },
+      })
+      const terms = { ...options, expiry: Number.POSITIVE_INFINITY, lease: 2000 }
+      const mutex = mutexOn(clients, terms)
+      const locks = await Promise.all(range(300).map((n) => mutex.acquireLock(`${key}:${n}`)))
+      await until(() => underWay === 0)
+      client.options.commandTimeout = 50
+      proxies[0].pause('requests')
+      calls = 0
+      await until(() => calls > 0 && underWay === 0)
+      most = calls = 0
+      await until(() => calls > 1)
+      expect(most).to.equal(1)
+      proxies[0].resume()
+      delete client.options.commandTimeout
+      expect(locks.filter(({ signal }) => signal.aborted)).to.deep.equal([])
+      // They are renewed there again.
+      const last = locks[299]
+      await until(async () => (await direct[0]?.get(`mutex:${key}:299`)) === last?.value)
+      await Promise.all(locks.map((lock) => lock.release()))
+      await nothingLeft()
+    })
+
     it('and the others’ votes are split: that is told without it', async () => {
       await direct[1]?.set(`mutex:${key}`, 'foreign')
       proxies[0].pause('requests')

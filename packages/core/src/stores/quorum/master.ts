@@ -24,7 +24,8 @@ export const freight: Freight<Verb, Names> = {
   scripts: {
     release: load('release'),
     cancel: { ...load('release'), canWait: true },
-    renew: load('renew'),
+    // What is held is kept by the others.
+    renew: { ...load('renew'), canWait: true },
     acquire: { ...load('acquire'), takes: true, canWait: true },
   },
   pack: (keys, { lock, waiting, fence }) => void keys.push(lock, waiting, fence),
