@@ -2,6 +2,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { MutexStoreError, RedisMutex } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
+import { scripts } from '../../packages/core/src/stores/redis/scripts.js'
 import { rejection, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
@@ -113,6 +114,39 @@ for (const client of redisClients) {
       delete redis.options.commandTimeout
       await uses(mutex)
       await until(isClean)
+    })
+
+    it('who is first asked for when the connection has broken is not taken back again and again', async () => {
+      const mutex = mutexOn({ storeTimeout: 200 })
+      await uses(mutex)
+      const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
+      const cancelled = new Set<unknown>()
+      Object.assign(redis, {
+        evalsha: (...args: unknown[]) => {
+          if (args[0] === scripts.cancel.sha) for (const arg of args.flat()) cancelled.add(arg)
+          return send(...args)
+        },
+      })
+      server.pause()
+      await ask(mutex)
+      const patient = mutex.with({ storeTimeout: 10_000, blockTime: 12_000, expiry: 15_000 })
+      const others: Promise<unknown>[] = []
+      for (let n = 0; n < MANY; n++) {
+        others.push(uses(patient))
+        await nextTurn()
+      }
+      countAnew()
+      const waiting = patient.acquireLock(freshKey())
+      await nextTurn()
+      expect(calls, 'it is not sent yet').to.equal(0)
+      redis.stream.destroy()
+      server.resume()
+      const lock = await waiting
+      const { value } = lock
+      await lock.release()
+      await Promise.all(others)
+      await uses(mutex)
+      expect(cancelled.has(value)).to.equal(false)
     })
 
     it('what lands after all that could have been left of it is taken back', async () => {

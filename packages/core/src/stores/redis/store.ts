@@ -145,6 +145,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   sends(bid: Bid): void {
     bid.sent = true
+    bid.breaks = this.breaks
   }
 
   /** An ask is over, or was never sent. */
