@@ -37,6 +37,22 @@ app.post('/cart/:id', lock, (req, res) => {
   held?.signal.addEventListener('abort', () => res.end())
   res.json({ id })
 })
+
+interface Params {
+  id: string
+}
+interface Locals {
+  user: string
+}
+const typed: express.RequestHandler<Params, string, { item: string }, { page: string }, Locals> = (
+  { params, body, query },
+  res,
+) => {
+  res.send([params.id, body.item, query.page, res.locals.user].join())
+}
+app.post('/typed/:id', lock, typed)
+app.post('/typed/:id', lock, requestLock.wrap(typed))
+
 app.post(
   '/wrapped/:id',
   lock,

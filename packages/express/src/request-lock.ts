@@ -38,7 +38,8 @@ export interface RequestLockOptions extends SharedOptions<Request, OnBusy> {
 
 /** The middleware. It fits any route, and leaves it to the route what its parameters and body are. */
 export interface RequestLock {
-  <P, ResBody, ReqBody, Query, Locals extends Record<string, unknown>>(
+  // biome-ignore lint/suspicious/noExplicitAny: an interface would be none of `unknown`
+  <P, ResBody, ReqBody, Query, Locals extends Record<string, any>>(
     req: Request<P, ResBody, ReqBody, Query, Locals>,
     res: Response<ResBody, Locals>,
     next: NextFunction,

@@ -2,7 +2,8 @@ import { Exchange, isThenable } from '@redismutex/core/request'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 
 /** A handler that may give a promise, or call `next` as middleware does. */
-export type AnyHandler<P, ResBody, ReqBody, Query, Locals extends Record<string, unknown>> = (
+// biome-ignore lint/suspicious/noExplicitAny: an interface would be none of `unknown`
+export type AnyHandler<P, ResBody, ReqBody, Query, Locals extends Record<string, any>> = (
   req: Request<P, ResBody, ReqBody, Query, Locals>,
   res: Response<ResBody, Locals>,
   next: NextFunction,
@@ -27,7 +28,8 @@ export function wrap<
   ResBody = unknown,
   ReqBody = Request['body'],
   Query = Request['query'],
-  Locals extends Record<string, unknown> = Response['locals'],
+  // biome-ignore lint/suspicious/noExplicitAny: an interface would be none of `unknown`
+  Locals extends Record<string, any> = Response['locals'],
 >(
   handler: AnyHandler<P, ResBody, ReqBody, Query, Locals>,
 ): RequestHandler<P, ResBody, ReqBody, Query, Locals> {
