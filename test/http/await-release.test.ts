@@ -149,6 +149,20 @@ for (const framework of allFrameworks) {
       await until(() => app.mutex.stats().held === 0, 'the release')
     })
 
+    it('do not keep one from ending his answer who waits for a write to be done before', async () => {
+      const before = (res: ServerResponse) => {
+        const { write, end } = res
+        res.end = function (this: ServerResponse, body: string) {
+          write.call(this, body, 'utf8', () => end.call(this, undefined, 'utf8', undefined))
+          return this
+        } as typeof end
+      }
+      const setup = { redis: redis(), keyPrefix: freshPrefix(), blocking: false, before }
+      const app = await framework.start(setup, ({ takeOver }) => void takeOver().end('small'))
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'small' })
+      await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+
     it('wait where somebody sends all but one byte of a large one before he saves', async () => {
       const large = Buffer.alloc(200_000, 'x')
       const before = (res: ServerResponse) => {

@@ -67,12 +67,11 @@ export class CorkedAnswer implements LastBytes {
     const { destroy, uncork: inner, write } = socket
     const restores = [
       override(socket, 'uncork', () => {}),
-      // Who compresses ends it later, and waits for a drain before: that would never come.
+      // Who compresses ends it later, and may wait for what he wrote to be sent: it never would be.
       override(socket, 'write', function (this: Socket, ...args: unknown[]) {
-        const more = write.apply(this, args as never)
         // Node's own end writes too, and has ended it only then.
-        if (!more) process.nextTick(() => answer.#letGo(inner))
-        return more
+        process.nextTick(() => answer.#letGo(inner))
+        return write.apply(this, args as never)
       } as typeof write),
       // Whoever closes the connection after an answer means the answer to have been sent.
       override(socket, 'destroy', function (this: Socket, error?: Error) {
