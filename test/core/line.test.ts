@@ -285,6 +285,23 @@ describe('a line', () => {
     expect(await aborted((await next).signal)).to.be.instanceOf(MutexExpiredError)
   })
 
+  it('tells who releases when told what the store says, if all who wait have aborted as well', async () => {
+    const mutex = create()
+    const controller = new AbortController()
+    const { signal } = controller
+    const lock = mutex.acquireLock('key')
+    puppet.grant(puppet.asked[0])
+    puppet.store.release = async () => false
+    const holder = await lock
+    const releasing = new Promise<unknown>((resolve) => {
+      signal.addEventListener('abort', () => resolve(rejection(holder.release())))
+    })
+    const waiting = rejection(mutex.acquireLock('key', { signal }))
+    controller.abort()
+    expect(await releasing).to.be.instanceOf(MutexUnlockError)
+    expect(await waiting).to.equal(signal.reason)
+  })
+
   it('is drained when the store has answered the release, and not before', async () => {
     const mutex = create()
     const lock = mutex.acquireLock('key')

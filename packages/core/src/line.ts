@@ -184,11 +184,12 @@ export class Line implements Asker, Leased, Steward {
 
   /** The tenure goes to the first in line, whose `expiry` counts from `since`. */
   #deliver(tenure: Tenure, at: number, since: number = at): void {
-    const place = this.#shift()
+    const place = this.#next
     if (!place) {
       unheard(this.#giveBack(tenure))
       return
     }
+    this.#waiting.shift()
     const { lease, storeTimeout } = place.want.policy
     tenure.lease = lease
     tenure.storeTimeout = storeTimeout
@@ -200,12 +201,13 @@ export class Line implements Asker, Leased, Steward {
   }
 
   /** The next in line. An abort tells one by one: who releases when told may come before who waits. */
-  #shift(): Place | undefined {
+  get #next(): Place | undefined {
     for (;;) {
-      const place = this.#waiting.shift()
-      const signal = place?.want.signal
-      if (!place || !(signal instanceof AbortSignal && signal.aborted)) return place
-      place.refuse(signal.reason)
+      const { first } = this.#waiting
+      const signal = first?.want.signal
+      if (!first || !(signal instanceof AbortSignal && signal.aborted)) return first
+      this.#waiting.shift()
+      first.refuse(signal.reason)
     }
   }
 
@@ -249,8 +251,8 @@ export class Line implements Asker, Leased, Steward {
 
   /** Nobody holds the tenure: who is next? */
   #advance(tenure: Tenure, at: number): Promise<boolean> | boolean {
-    const { first } = this.#waiting
-    if (!first || !this.#mayPassOn(tenure, first, at)) return this.#giveBack(tenure)
+    const next = this.#next
+    if (!next || !this.#mayPassOn(tenure, next, at)) return this.#giveBack(tenure)
     const spare = tenure.token === null || tenure.token < tenure.lastToken(at)
     if (!spare || this.around.pace.spent(at)) {
       setImmediate(() => {
