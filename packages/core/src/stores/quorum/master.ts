@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../../clock.js'
 import type { RedisClient } from '../redis/client.js'
-import { Courier } from '../redis/courier.js'
+import { Courier, type Freight } from '../redis/courier.js'
 import { besideOf } from '../redis/names.js'
 import { read, type Script, scriptOf } from '../redis/scripts.js'
-import type { Errand, Freight, Settled } from '../redis/trip.js'
+import type { Errand, Settled } from '../redis/trip.js'
 import { Watch, type Watcher } from '../redis/watch.js'
 
 /** What is asked of a master. To `cancel` is to release what nobody wants or counts on. */

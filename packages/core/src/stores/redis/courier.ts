@@ -3,7 +3,8 @@ import { MutexStoreError } from '../../errors.js'
 import { Fifo } from '../../fifo.js'
 import { asNobody } from '../../nobody.js'
 import type { RedisClient } from './client.js'
-import { type Errand, type Freight, isGivenUp, SOON, settled, Trip, untold } from './trip.js'
+import type { Script } from './scripts.js'
+import { type Errand, isGivenUp, SOON, settled, Trip, untold } from './trip.js'
 import type { Watch } from './watch.js'
 
 /** The items of one call are done in one go: as many as keep Redis from others for no long time. */
@@ -26,6 +27,17 @@ const isUnwelcome = (error: Error | undefined): error is Error =>
 
 /** How far apart looks at the clock are while calls go unanswered, in ms. */
 const LOOK = 10
+
+/** The scripts that a courier calls, and the keys of an item. */
+export interface Freight<Verb extends string, Names> {
+  /** In the order in which those of one moment are sent. */
+  readonly scripts: Readonly<Record<Verb, Script>>
+  /**
+   * Adds an item's keys to those that the call has by now.
+   * @param inSlots whether each item goes alone, since their slots may differ
+   */
+  pack(keys: string[], names: Names, inSlots: boolean): void
+}
 
 /**
  * Takes errands to Redis: those of one moment together, one script call for each verb, each with a
@@ -92,7 +104,7 @@ export class Courier<Verb extends string, Names> {
   }
 
   #start(verb: Verb, errands: Errand<Names>[]): void {
-    const trip = new Trip(verb, errands, this.#watch)
+    const trip = new Trip(verb, errands)
     const { trouble } = this.#watch
     if (isUnwelcome(trouble) && this.#client.status !== 'ready') {
       // It would be kept for the next attempt to connect, which may be seconds away.
@@ -117,7 +129,10 @@ export class Courier<Verb extends string, Names> {
     this.#trips.push(trip)
     const inSlots = this.#inSlots
     const { verb, size } = trip
-    trip.begin(this.#client, this.#freight, inSlots, (error) => {
+    const { scripts, pack } = this.#freight
+    const keys: string[] = []
+    for (const errand of trip.errands) if (errand) pack(keys, errand.names, inSlots)
+    trip.begin(this.#client, scripts[verb], keys, (error) => {
       if (trip.forsaken) return
       this.#trips.remove(trip)
       this.#heard(!isGivenUp(error))
@@ -197,6 +212,7 @@ export class Courier<Verb extends string, Names> {
 
   /** The connection has broken. */
   broken(): void {
+    for (const trip of this.#trips) trip.resent = true
     if (this.#isForgetful) this.#forsake()
     this.#heard(true)
     this.#tellIdle()

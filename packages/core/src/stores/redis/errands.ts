@@ -1,10 +1,10 @@
 import { now } from '../../clock.js'
 import type { MutexStoreError } from '../../errors.js'
 import type { Bid } from './bid.js'
-
+import type { Freight } from './courier.js'
 import { fenceOf, type Names } from './names.js'
 import { scripts, type Verb } from './scripts.js'
-import type { Answer, Errand, Freight, Settled } from './trip.js'
+import type { Answer, Errand, Settled } from './trip.js'
 
 /** What hardly any turn of an event loop takes, in ms. */
 const LONG_TURN = 1000

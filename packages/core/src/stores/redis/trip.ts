@@ -4,7 +4,6 @@ import type { Link } from '../../fifo.js'
 import { type Call, call } from './call.js'
 import type { RedisClient } from './client.js'
 import type { Script } from './scripts.js'
-import type { Watch } from './watch.js'
 
 export const isUnknownScript = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith('NOSCRIPT')
@@ -59,31 +58,20 @@ export interface Errand<Names> {
   failed(error: MutexStoreError, settled: Settled, sent: number): void
 }
 
-/** The scripts that a courier calls, and the keys of an item. */
-export interface Freight<Verb extends string, Names> {
-  /** In the order in which those of one moment are sent. */
-  readonly scripts: Readonly<Record<Verb, Script>>
-  /**
-   * Adds an item's keys to those that the call has by now.
-   * @param inSlots whether each item goes alone, since their slots may differ
-   */
-  pack(keys: string[], names: Names, inSlots: boolean): void
-}
-
 /** One call, on its way or about to be. */
-export class Trip<Verb extends string, Names> implements Link<Trip<Verb, Names>> {
+export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
   before: Trip<Verb, Names> | undefined
   after: Trip<Verb, Names> | undefined
   /** How many still wait for it. */
   size: number
   /** When the time of one of its errands is over. */
   due: number = Number.POSITIVE_INFINITY
+  /** Has the connection broken since it was sent? It was sent again then, and may come once more. */
+  resent = false
   /** Nobody counts on the client to tell what becomes of it. */
   forsaken = false
   #errands: (Errand<Names> | undefined)[]
   readonly #began = now()
-  readonly #watch: Pick<Watch, 'breaks'>
-  #breaks = 0
   /** What has not been sent can't land. */
   #settled: Settled | undefined = settled
   #settle: ((settled: Settled) => void) | undefined
@@ -91,32 +79,31 @@ export class Trip<Verb extends string, Names> implements Link<Trip<Verb, Names>>
   constructor(
     readonly verb: Verb,
     errands: Errand<Names>[],
-    watch: Pick<Watch, 'breaks'>,
   ) {
     this.#errands = errands
     this.size = errands.length
-    this.#watch = watch
     for (const errand of errands) this.due = Math.min(this.due, dueOf(this.#began, errand))
   }
 
+  /** Those who still wait for it. */
+  get errands(): readonly (Errand<Names> | undefined)[] {
+    if (this.size < this.#errands.length) this.#errands = this.#errands.filter(Boolean)
+    return this.#errands
+  }
+
   /**
-   * @param inSlots whether keys may be in different slots
+   * @param args the keys of its errands, to which their arguments are added
    * @param over called when the client has done with the call, before anybody else hears of it
    */
   begin(
     client: RedisClient,
-    { scripts, pack }: Freight<Verb, Names>,
-    inSlots: boolean,
+    script: Script,
+    args: string[],
     over: (error?: unknown) => void,
   ): void {
     this.#settled = undefined
-    this.#breaks = this.#watch.breaks
-    if (this.size < this.#errands.length) this.#errands = this.#errands.filter(Boolean)
-    const script = scripts[this.verb]
-    const args: string[] = []
-    for (const errand of this.#errands) if (errand) pack(args, errand.names, inSlots)
     const keys = args.length
-    for (const errand of this.#errands) errand?.pack(args)
+    for (const errand of this.errands) errand?.pack(args)
     const arrived = (reply: unknown) => {
       over()
       this.#arrived(reply)
@@ -171,8 +158,7 @@ export class Trip<Verb extends string, Names> implements Link<Trip<Verb, Names>>
     const errands = this.#errands
     this.#errands = []
     this.due = Number.POSITIVE_INFINITY
-    // What was given up before a break was sent again after it, and may come once more.
-    this.#settle?.(this.#breaks === this.#watch.breaks ? how : untold)
+    this.#settle?.(this.resent ? untold : how)
     return errands
   }
 
