@@ -111,6 +111,10 @@ export class MutexStoreError extends MutexError {
   override readonly code = 'ERR_MUTEX_STORE'
 }
 
+/** What a store has met, as one who asked for that key is told of it. */
+export const about = (key: string, { message, cause }: MutexStoreError): MutexStoreError =>
+  new MutexStoreError(message, { key, cause })
+
 /** The mutex has been closed. */
 export class MutexClosedError extends MutexError {
   override readonly code = 'ERR_MUTEX_CLOSED'

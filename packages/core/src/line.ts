@@ -1,5 +1,6 @@
 import { drift, now } from './clock.js'
 import {
+  about,
   BlockTimeExceedError,
   type MutexError,
   MutexExpiredError,
@@ -112,7 +113,7 @@ export class Line implements Asker, Leased, Steward {
   timeUp(place: Place): MutexError {
     const { key, policy, blockTime } = place.want
     const trouble = this.#asked?.trouble
-    if (trouble) return new MutexStoreError(trouble.message, { key, cause: trouble.cause })
+    if (trouble) return about(key, trouble)
     // Of several keys, the earlier ones may have left no time for an answer.
     if (this.#asked && !this.#answered && blockTime === policy.blockTime) {
       return new MutexStoreError(`the store did not answer within blockTime (${blockTime} ms)`, {
@@ -158,8 +159,10 @@ export class Line implements Asker, Leased, Steward {
     this.#asked = undefined
     this.held = tenure
     tenure.since = now()
+    const next = this.#next
     // Held since the store was asked, as the lease is: one that lasts for the hold needs no renewal.
-    this.#deliver(tenure, tenure.since, tenure.heard)
+    if (next) this.#deliver(tenure, next, tenure.since, tenure.heard)
+    else unheard(this.#giveBack(tenure))
   }
 
   refused(_tenure: Tenure): void {
@@ -177,19 +180,14 @@ export class Line implements Asker, Leased, Steward {
       this.#waiting.remove(place)
       const { key, member } = place.want
       member.storeErrors++
-      place.refuse(new MutexStoreError(cause.message, { key, cause: cause.cause }))
+      place.refuse(about(key, cause))
     }
     this.#ask()
   }
 
-  /** The tenure goes to the first in line, whose `expiry` counts from `since`. */
-  #deliver(tenure: Tenure, at: number, since: number = at): void {
-    const place = this.#next
-    if (!place) {
-      unheard(this.#giveBack(tenure))
-      return
-    }
-    this.#waiting.shift()
+  /** The tenure goes to the next in line, whose `expiry` counts from `since`. */
+  #deliver(tenure: Tenure, place: Place, at: number, since: number = at): void {
+    this.#waiting.remove(place)
     const { lease, storeTimeout } = place.want.policy
     tenure.lease = lease
     tenure.storeTimeout = storeTimeout
@@ -263,7 +261,7 @@ export class Line implements Asker, Leased, Steward {
     if (tenure.token !== null) tenure.token++
     // Who is older elsewhere is to be heard of.
     if (tenure.contended) this.around.store.listen()
-    this.#deliver(tenure, at)
+    this.#deliver(tenure, next, at)
     return true
   }
 

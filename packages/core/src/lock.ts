@@ -1,4 +1,4 @@
-import { type MutexError, MutexStoreError, MutexUnlockError } from './errors.js'
+import { about, type MutexError, type MutexStoreError, MutexUnlockError } from './errors.js'
 import type { Place } from './place.js'
 
 /** Of a lock that went to the next in this process: there was nobody to ask. */
@@ -172,7 +172,7 @@ function outcomeOf(release: Promise<boolean> | boolean, { want, ended }: Place):
       const words = 'the lock is not ours any more: it expired, or somebody else has it'
       fail(new MutexUnlockError(ended?.message ?? words, ended ? { key, cause: ended } : { key }))
     },
-    ({ message, cause }: MutexStoreError) => fail(new MutexStoreError(message, { key, cause })),
+    (error: MutexStoreError) => fail(about(key, error)),
   )
   return outcome
 }

@@ -137,6 +137,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
 
   /** An ask is about to be sent. */
   #asks(bid: Bid): void {
+    // If it is never sent, it does not come twice.
     bid.breaks = this.breaks
     bid.asking = true
     bid.again = false
