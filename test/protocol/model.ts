@@ -5,8 +5,8 @@ export type Command =
   | {
       readonly verb: 'release'
       readonly owner: number
-      /** How many hand-overs inside the process there were since the last grant. */
-      readonly used: number
+      /** How many hand-overs inside the process there were since the last grant, if Redis is told. */
+      readonly used: number | undefined
       readonly heir: number | undefined
       readonly waited: number
     }

@@ -87,16 +87,16 @@ export class Mutexlike {
     return fenceOf(this.names, true)
   }
 
-  async #one(verb: Verb, ...args: string[]): Promise<Answer> {
+  async #one(verb: Verb, args: readonly string[]): Promise<Answer> {
     return run(this.redis, verb, [this.names], args)
   }
 
   async acquire(owner: string, terms: Terms = {}): Promise<Asked> {
-    return asked(await this.#one('acquire', owner, lease(terms), waiting(terms)))
+    return asked(await this.#one('acquire', items.acquire(owner, terms)))
   }
 
   async try(owner: string, terms: Terms = {}): Promise<Asked> {
-    return asked(await this.#one('acquire', owner, lease(terms), ''))
+    return asked(await this.#one('acquire', items.try(owner, terms)))
   }
 
   async release(
@@ -105,21 +105,17 @@ export class Mutexlike {
     heir?: string,
     terms: Terms = {},
   ): Promise<Released> {
-    const next = heir === undefined ? '' : `${heir}|${lease(terms)}|${waiting(terms)}`
-    const answer = await this.#one('release', owner, stay(terms), String(token ?? ''), next)
-    const [kept, got] = Array.isArray(answer) ? answer : [answer, undefined]
-    expect(kept).to.be.oneOf([0, 1])
-    return { kept: kept === 1, heir: got === undefined ? undefined : asked(got) }
+    return released(await this.#one('release', items.release(owner, token, heir, terms)))
   }
 
   /** Gives 0: lost; else 1, and for how long the first of the others has waited, in µs. */
   async renew(owner: string, ms: number, token: number | undefined = undefined): Promise<Answer> {
-    return this.#one('renew', owner, String(ms), String(token ?? ''))
+    return this.#one('renew', items.renew(owner, ms, token))
   }
 
   /** Gives whether it was held, and has been passed on. */
   async cancel(owner: string, terms: Terms = {}): Promise<boolean> {
-    return (await this.#one('cancel', owner, stay(terms))) === 1
+    return (await this.#one('cancel', items.cancel(owner, terms))) === 1
   }
 
   /** Who is in the queue, oldest first. */
@@ -135,8 +131,9 @@ export async function run(
   verb: Verb,
   mutexes: readonly Names[],
   args: readonly string[],
+  fence: string = fenceOf(mutexes[0]!, true),
 ): Promise<Answer> {
-  const keys = [fenceOf(mutexes[0]!, true), ...mutexes.flatMap(({ lock, queue }) => [lock, queue])]
+  const keys = [fence, ...mutexes.flatMap(({ lock, queue }) => [lock, queue])]
   return (await redis.eval(scripts[verb].text, keys.length, ...keys, ...args)) as Answer
 }
 
@@ -151,9 +148,36 @@ export function asked(answer: Answer): Asked {
   return { ...none, verdict: first === 0 ? 'queued' : 'refused', left: Number(second) }
 }
 
-export const lease = ({ lease = 5000 }: Terms): string => String(lease)
+export function released(answer: Answer): Released {
+  const [kept, got] = Array.isArray(answer) ? answer : [answer, undefined]
+  expect(kept).to.be.oneOf([0, 1])
+  return { kept: kept === 1, heir: got === undefined ? undefined : asked(got) }
+}
+
+const lease = ({ lease = 5000 }: Terms): string => String(lease)
 
 const stay = ({ claim = 1000, blockTime = 10_000 }: Terms): string => `${claim}|${blockTime}`
 
-export const waiting = (terms: Terms): string =>
+const waiting = (terms: Terms): string =>
   `${stay(terms)}|${(terms.waited ?? 0) * 1000}|${terms.keep ?? 20_000}`
+
+/** The arguments of one item of a call. */
+export const items = {
+  acquire: (owner: string, terms: Terms): string[] => [owner, lease(terms), waiting(terms)],
+  try: (owner: string, terms: Terms): string[] => [owner, lease(terms), ''],
+  release(
+    owner: string,
+    token: number | undefined,
+    heir: string | undefined,
+    terms: Terms,
+  ): string[] {
+    const next = heir === undefined ? '' : `${heir}|${lease(terms)}|${waiting(terms)}`
+    return [owner, stay(terms), String(token ?? ''), next]
+  },
+  renew: (owner: string, ms: number, token: number | undefined = undefined): string[] => [
+    owner,
+    String(ms),
+    String(token ?? ''),
+  ],
+  cancel: (owner: string, terms: Terms): string[] => [owner, stay(terms)],
+}

@@ -4,7 +4,7 @@ import { namesOf } from '../../packages/core/src/stores/redis/names.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { freshKey, sharedRedis, startRedis } from '../support/redis.js'
-import { type Answer, asked, lease, Mutexlike, Peer, run, waiting } from './redis-state.js'
+import { type Answer, asked, items, Mutexlike, Peer, run } from './redis-state.js'
 
 /** In µs. */
 const YEAR = 365 * 24 * 3600 * 1e6
@@ -355,7 +355,7 @@ for (const client of redisClients) {
       it('gives each its own result, and one that fails harms no other', async () => {
         const names = [freshKey(), freshKey(), freshKey()].map((lock) => namesOf(lock, ''))
         await redis.rpush(names[1]!.lock, 'not a lock')
-        const args = names.flatMap(() => [alice.owner(), lease({}), waiting({})])
+        const args = names.flatMap(() => items.acquire(alice.owner(), {}))
         const replies = ((await run(redis, 'acquire', names, args)) as Answer[]).map(asked)
         const verdicts = replies.map(({ verdict }) => verdict)
         expect(verdicts).to.deep.equal(['granted', 'failed', 'granted'])

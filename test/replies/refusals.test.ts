@@ -184,6 +184,19 @@ for (const client of redisClients) {
         await lock.release()
       })
 
+      it('is named when a lock is given back, which is as good as held then', async () => {
+        const mutex = await restricted(server.port, '-del')
+        const lock = await mutex.acquireLock(key)
+        const error = await rejection(lock.release())
+        expect(error).to.be.instanceOf(MutexStoreError)
+        expect((error as Error).message).to.match(
+          /NOPERM|executing the script can't run this command/,
+        )
+        expect(await command(server.port, 'EXISTS', `mutex:${key}`)).to.equal(1)
+        await command(server.port, 'ACL', 'SETUSER', 'app', '+del')
+        await until(async () => (await command(server.port, 'EXISTS', `mutex:${key}`)) === 0)
+      })
+
       it('ends a lock that could not be renewed to the end of its lease', async () => {
         const mutex = await restricted(server.port)
         const lock = await mutex

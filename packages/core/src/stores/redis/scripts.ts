@@ -23,6 +23,7 @@ export function scriptOf(...parts: readonly string[]): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') }
 }
 
+/** For what is left over by those who are alone. */
 const shared = `${read('shared')}
 local made
 local function waiters()
@@ -34,12 +35,14 @@ end
 
 `
 
-const load = (...parts: string[]): Script => scriptOf(shared, ...parts.map(read))
+/** @param alone what is done first, where nobody waits */
+const load = (alone: string, ...parts: string[]): Script =>
+  scriptOf(read('items'), alone, shared, ...parts.map(read))
 
 /** In the order in which those of one moment are sent: what makes room goes first. */
 export const scripts: Readonly<Record<Verb, Script>> = {
-  release: { ...load('ask', 'give-back', 'release'), takes: true },
-  cancel: { ...load('ask', 'give-back', 'cancel'), canWait: true },
-  renew: load('renew'),
-  acquire: { ...load('ask', 'acquire'), takes: true, canWait: true },
+  release: { ...load(read('release-alone'), 'ask', 'give-back', 'release'), takes: true },
+  cancel: { ...load('', 'ask', 'give-back', 'cancel'), canWait: true },
+  renew: load('', 'renew'),
+  acquire: { ...load(read('acquire-alone'), 'ask', 'acquire'), takes: true, canWait: true },
 }
