@@ -132,6 +132,36 @@ for (const client of redisClients) {
       expect(served, `after ${tries} tries`).to.equal(true)
     })
 
+    it('what its client has given up, and sends after a long outage, is taken back', async () => {
+      const proxy = await startProxy(server.port)
+      const terms = { maxRetriesPerRequest: null, retryStrategy: () => 1000 }
+      redis = client.create(proxy.port, terms)
+      const mutex = mutexOn({ storeTimeout: 200, blockTime: 300, delay: 150, lease: 1500 })
+      await uses(mutex)
+      const look = client.create(server.port)
+      await look.config('SET', 'notify-keyspace-events', 'Ex')
+      const expired: unknown[] = []
+      look.on('message', (_channel, key) => expired.push(key))
+      await look.subscribe('__keyevent@0__:expired')
+      proxy.refuse()
+      proxy.cut()
+      await until(() => redis.status === 'reconnecting')
+      redis.options.commandTimeout = 50
+      const asked: Promise<string>[] = []
+      for (let n = 0; n < 5; n++) {
+        asked.push(refused(mutex))
+        // Not in one call.
+        await sleep(5)
+      }
+      for (const words of await Promise.all(asked)) expect(words).to.include('timed out')
+      delete redis.options.commandTimeout
+      await sleep(3500)
+      await proxy.accept()
+      await until(() => redis.status === 'ready')
+      await sleep(2000)
+      expect(expired).to.deep.equal([])
+    })
+
     it('those in line stay there when their inbox is connected again first', async () => {
       redis.options.retryStrategy = () => 50
       const other = client.create(server.port)

@@ -162,6 +162,28 @@ describe('when the network or a master of three fails', () => {
       await nothingLeft()
     })
 
+    it('and nothing piles up for the next connection to it if its client has a time limit of its own', async () => {
+      const client = clients[0] as Redis
+      const calls = callsOf(client)
+      client.options.commandTimeout = 20
+      const mutex = mutexOn(clients, { ...options, storeTimeout: 300 })
+      proxies[0].refuse()
+      proxies[0].cut()
+      await until(async () => {
+        calls.made = 0
+        await mutex.runExclusive(key, () => {})
+        return calls.made === 0
+      })
+      // It tries to connect again and again meanwhile.
+      for (const _ of range(50)) await mutex.runExclusive(key, () => sleep(10))
+      expect(calls.made).to.equal(0)
+      await proxies[0].accept()
+      proxies[1].pause()
+      await mutex.runExclusive(key, () => {})
+      proxies[1].resume()
+      await nothingLeft()
+    })
+
     it('and no renewals pile up before it', async () => {
       const terms = { ...options, expiry: Number.POSITIVE_INFINITY, lease: 400 }
       const lock = await mutexOn(clients, terms).acquireLock(key)

@@ -83,6 +83,10 @@ export class Master implements Watcher {
     this.#courier.broken()
   }
 
+  restored(): void {
+    this.#courier.restored()
+  }
+
   ended(): void {}
 
   /** How often the connection has broken: what was in flight may be executed twice. */

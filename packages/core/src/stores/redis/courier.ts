@@ -113,9 +113,10 @@ export class Courier<Verb extends string, Names> {
       return
     }
     this.#expect(trip.due)
-    // Before a server that hangs one call at a time is enough: more would only pile up.
-    const isKept = this.#hangs && this.#freight.scripts[verb].canWait && this.#isTrying
-    if (isKept) this.#kept.push(trip)
+    // Before a server that hangs one call at a time is enough, and none if it is gone: more would only
+    // pile up.
+    const isEnough = this.#hangs && (this.#isTrying || this.#watch.lost)
+    if (isEnough && this.#freight.scripts[verb].canWait) this.#kept.push(trip)
     else this.#begin(trip)
   }
 
@@ -208,14 +209,19 @@ export class Courier<Verb extends string, Names> {
   /** Begins to count on what it is told: the connection may have broken while nobody looked. */
   open(): void {
     this.broken()
+    this.restored()
   }
 
-  /** The connection has broken. */
+  /** The connection has broken. What was sent before may land once there is one again, however late. */
   broken(): void {
     for (const trip of this.#trips) trip.resent = true
     if (this.#isForgetful) this.#forsake()
-    this.#heard(true)
     this.#tellIdle()
+  }
+
+  /** There is a connection again. */
+  restored(): void {
+    this.#heard(true)
   }
 
   /** What the client keeps for the next connection is given up as well. */

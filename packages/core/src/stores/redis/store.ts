@@ -80,6 +80,7 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
   }
 
   restored(): void {
+    this.#courier.restored()
     if (this.#unasked) this.live()
   }
 
