@@ -162,6 +162,35 @@ describe('when the network or a master of three fails', () => {
       await nothingLeft()
     })
 
+    it('and a vote that is first asked for when its connection has broken is taken back once', async () => {
+      const client = clients[0] as Redis
+      const calls = callsOf(client)
+      client.options.commandTimeout = 50
+      const mutex = mutexOn(clients, { ...options, storeTimeout: 10_000 })
+      proxies[0].pause('requests')
+      await mutex.runExclusive(key, () => {})
+      await until(() => calls.underWay === 0)
+      delete client.options.commandTimeout
+      await mutex.acquireLock(`${key}:1`)
+      const kept = await mutex.acquireLock(`${key}:2`)
+      const { value } = kept
+      const send = client.evalsha.bind(client) as (...args: unknown[]) => Promise<unknown>
+      let sent = 0
+      Object.assign(client, {
+        evalsha: (...args: unknown[]) => {
+          if (args.flat().includes(value)) sent++
+          return send(...args)
+        },
+      })
+      client.stream.destroy()
+      proxies[0].resume()
+      await until(async () => (await direct[0]?.get(`mutex:${key}:2`)) === value)
+      expect(sent, 'asked for now').to.equal(1)
+      await kept.release()
+      await sleep(1000)
+      expect(sent).to.equal(2)
+    })
+
     it('and nothing piles up for the next connection to it if its client has a time limit of its own', async () => {
       const client = clients[0] as Redis
       const calls = callsOf(client)

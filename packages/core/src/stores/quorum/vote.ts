@@ -4,6 +4,9 @@ import type { Master, Names, Verb } from './master.js'
 
 type Reply = readonly Answer[]
 
+/** @param isAgain may it have been sent again, and come once more? */
+type Told = (reply: Reply, error: MutexStoreError | undefined, isAgain: boolean) => void
+
 /** What is asked for. */
 export interface Terms {
   readonly owner: string
@@ -70,11 +73,10 @@ export class Vote {
     this.state = 'asked'
     this.hear = undefined
     this.#lease = Math.max(this.#lease, lease)
-    const { breaks } = this.master
     const args = [this.terms.owner, ms(lease), this.#reach, ms(pause)]
-    this.#send('acquire', args, timeout, (reply, error) => {
-      // Sent again after a break, it may come once more, and nobody tells when.
-      if (this.master.breaks !== breaks) {
+    this.#send('acquire', args, timeout, (reply, error, isAgain) => {
+      // Nobody tells when.
+      if (isAgain) {
         this.#owed = true
         this.#settled = untold
       }
@@ -157,15 +159,14 @@ export class Vote {
       }
       return
     }
-    const { breaks } = this.master
     this.state = 'asked'
     this.nextAsk = -1
     const args = [this.terms.owner, String(used), ms(pause)]
-    this.#send('release', args, timeout, ([kept, nextAsk = -1], error) => {
+    this.#send('release', args, timeout, ([kept, nextAsk = -1], error, isAgain) => {
       this.state = error ? 'unknown' : 'none'
       this.nextAsk = Number(nextAsk)
-      // Sent again after a break, it may find that others came and went: that says nothing.
-      told(error ?? (Number(kept) === 1 || this.master.breaks !== breaks))
+      // The second may find that others came and went: that says nothing.
+      told(error ?? (Number(kept) === 1 || isAgain))
       this.takeBack(used)
     })
   }
@@ -182,23 +183,23 @@ export class Vote {
     this.master.undo({ names, args, lease: this.#lease, timeout, settled: this.#settled })
   }
 
-  #send(
-    verb: Verb,
-    args: readonly string[],
-    timeout: number,
-    told: (reply: Reply, error?: MutexStoreError) => void,
-  ): void {
+  #send(verb: Verb, args: readonly string[], timeout: number, told: Told): void {
+    // What is first sent after a break is not sent again because of it.
+    let breaks: number | undefined
+    const isAgain = () => breaks !== undefined && breaks !== this.master.breaks
     this.master.send(verb, {
       names: this.names,
       timeout,
       pack: (all) => {
         this.#sent = true
+        breaks = this.master.breaks
         all.push(...args)
       },
-      answered: (answer) => told(typeof answer === 'object' ? answer : [answer]),
+      answered: (answer) =>
+        told(typeof answer === 'object' ? answer : [answer], undefined, isAgain()),
       failed: (error, settled) => {
         this.#settled = bothSettled(this.#settled, settled)
-        told([], error)
+        told([], error, isAgain())
       },
     })
   }
