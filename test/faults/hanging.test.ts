@@ -3,9 +3,11 @@ import { MutexStoreError, RedisMutex } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { scripts } from '../../packages/core/src/stores/redis/scripts.js'
-import { rejection, until } from '../conformance/ground.js'
+import { range, rejection, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
+import { command } from '../support/command.js'
+import { poll } from '../support/poll.js'
 import { freshKey, type RedisServer, startRedis } from '../support/redis.js'
 
 const MANY = 20
@@ -24,8 +26,8 @@ for (const client of redisClients) {
       atEnd(() => server.stop())
     })
 
-    function mutexOn(options: object): RedisMutex {
-      redis = client.create(server.port)
+    function mutexOn(options: object, on: Redis = client.create(server.port)): RedisMutex {
+      redis = on
       const send = redis.evalsha.bind(redis) as (...args: unknown[]) => Promise<unknown>
       Object.assign(redis, {
         evalsha: (...args: unknown[]) => {
@@ -114,6 +116,38 @@ for (const client of redisClients) {
       delete redis.options.commandTimeout
       await uses(mutex)
       await until(isClean)
+    })
+
+    it('of a Cluster, what a client with a time limit of its own has given up is not sent again all at once', async () => {
+      const node = await startRedis({
+        args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'],
+      })
+      atEnd(() => node.stop())
+      await command(node.port, 'CLUSTER', 'ADDSLOTSRANGE', 0, 16_383)
+      await poll('it serves', async () =>
+        String(await command(node.port, 'CLUSTER', 'INFO')).includes('cluster_state:ok'),
+      )
+      const cluster = client.createCluster([node.port])
+      const mutex = mutexOn({ lease: 20_000, expiry: 25_000 }, cluster as object as Redis)
+      await uses(mutex)
+      const [connection] = cluster.nodes()
+      connection!.options.commandTimeout = 200
+      node.pause()
+      countAnew()
+      await Promise.all(range(10).map(() => ask(mutex)))
+      // Each has been taken back once, some once more, and all that has been given up as well.
+      await until(() => calls >= 25 * MANY && underWay < 50)
+      calls = most = 0
+      await until(() => calls > 10 * MANY)
+      expect(most, 'a few at a time').to.be.within(2, 50)
+      node.resume()
+      delete connection!.options.commandTimeout
+      await uses(mutex)
+      const keys = ['mutex:*', 'redismutex:queue:*']
+      await until(async () => {
+        const left = await Promise.all(keys.map((pattern) => connection!.keys(pattern)))
+        return left.flat().length === 0
+      })
     })
 
     it('who is first asked for when the connection has broken is not taken back again and again', async () => {

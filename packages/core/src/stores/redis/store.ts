@@ -357,13 +357,17 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     })
   }
 
-  /** Fails only when the client is done with it: nothing is to pile up before a Redis that hangs. */
-  #cancelToTheEnd({ names, owner, stay, wish }: Bid, mayWait: boolean): Promise<Answer> {
-    return new Promise((answered, rejected) => {
+  /**
+   * Fails only when the client is done with it: nothing is to pile up before a Redis that hangs.
+   * Gives whether it was answered: else nobody ever tells what becomes of it.
+   */
+  #cancelToTheEnd({ names, owner, stay, wish }: Bid, mayWait: boolean): Promise<boolean> {
+    return new Promise((resolve, rejected) => {
       const { storeTimeout: timeout } = wish.policy
       const pack = (args: string[]) => void args.push(owner, stay)
+      const answered = () => resolve(true)
       const failed = (error: MutexStoreError, settled: Settled) => {
-        void settled.then(() => rejected(error))
+        void settled.then((isOver) => (isOver ? rejected(error) : resolve(false)))
       }
       this.#courier.send('cancel', { names, timeout, mayWait, pack, answered, failed })
     })

@@ -7,10 +7,16 @@ import { type Settled, settled } from './trip.js'
 /** How long those who left are remembered, in ms: a grant may still come for them. */
 const REMEMBERED = 10_000
 
+/** How many are tried again at once of those of which nobody told what became of the last try. */
+const FEW = 32
+
 /** What an `Undo` asks of the store. */
 export interface Undoing {
-  /** @param mayWait for others to come along */
-  cancel(bid: Bid, mayWait: boolean): Promise<unknown>
+  /**
+   * Gives whether Redis has answered: if not, the client has given it up, and it may still land.
+   * @param mayWait for others to come along
+   */
+  cancel(bid: Bid, mayWait: boolean): Promise<boolean>
   /** Is there no connection? What is sent then waits for the next one, behind what was sent before. */
   outOfReach(): boolean
   /** Does it owe an answer? What was sent before may land when it goes on, however late. */
@@ -26,6 +32,9 @@ export class Undo {
   readonly #left = new Map<number, { bid: Bid; until: number }>()
   #timer: NodeJS.Timeout | undefined
   readonly #going = new Set<Promise<void>>()
+  /** How many are tried again, and those who wait to be. */
+  #trying = 0
+  readonly #next: (() => void)[] = []
 
   constructor(store: Undoing) {
     this.#store = store
@@ -66,19 +75,41 @@ export class Undo {
     const long = Math.max(lease, wish.policy.lease) + Math.min(wish.blockTime, REMEMBERED)
     let until = now() + long
     let isSent = false
+    let wasAnswered = true
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
       // One command is enough for the next connection: more would only pile up until then.
       if (!isSent || !this.#store.outOfReach()) {
         const isAgain = isSent
         isSent = true
+        const cancel = () => this.#store.cancel(bid, isAgain)
+        // When its turn comes, there may be no use in it any more.
+        const late = () => now() < until && !this.#store.hopeless() && cancel()
         try {
-          await this.#store.cancel(bid, isAgain)
-          if (!unsure) return
-        } catch {}
+          wasAnswered = await (wasAnswered || this.#store.hangs() ? cancel() : this.#inTurn(late))
+          if (wasAnswered && !unsure) return
+        } catch {
+          wasAnswered = true
+        }
       }
       if (this.#store.hopeless()) return
       if (this.#store.hangs()) until = now() + long
       await sleep(pause, undefined, { ref: false })
+    }
+  }
+
+  /**
+   * What was given up waits before a node of a Cluster that hangs: more of it is not to pile up there.
+   * Before a single server the store sees to that.
+   */
+  async #inTurn<T>(task: () => Promise<T> | T): Promise<T> {
+    if (this.#trying < FEW) this.#trying++
+    else await new Promise<void>((resolve) => this.#next.push(resolve))
+    try {
+      return await task()
+    } finally {
+      const next = this.#next.shift()
+      if (next) next()
+      else this.#trying--
     }
   }
 
