@@ -20,6 +20,12 @@ const patient = { blockTime: 15_000, delay: 12_000, expiry: 20_000, lease: 20_00
 /** Longer than the slice for which a process may go on by itself, in ms. */
 const LONG = 6
 
+/**
+ * How far apart those come whose ages decide, in ms. Time that an ask spends on its way makes its caller
+ * look younger: no less than a busy machine may stand still just then.
+ */
+const APART = 500
+
 for (const client of redisClients) {
   describe(`whose turn it is when other processes wait, by way of ${client.name}`, () => {
     let server: RedisServer
@@ -84,11 +90,10 @@ for (const client of redisClients) {
       const holder = await create().acquireLock(key)
       const all = range(4).map((n) => take(here, `here ${n}`))
       await queued(1)
-      // Ages are measured here and told there: leave more between them than that can blur.
-      await sleep(50)
+      await sleep(APART)
       all.push(take(there, 'there'))
       await queued(2)
-      await sleep(50)
+      await sleep(APART)
       all.push(take(here, 'here at last'))
       await tap.take()
       await holder.release()
@@ -115,7 +120,7 @@ for (const client of redisClients) {
       const gate = new EventEmitter()
       const turns = [take(here, 'here 0', () => once(gate, 'open')), take(here, 'here 1')]
       await queued(1)
-      await sleep(50)
+      await sleep(APART)
       turns.push(younger())
       await queued(2)
       await holder.release()
@@ -156,7 +161,7 @@ for (const client of redisClients) {
         const line = () => turns.push(take(here, 'here 0'), take(here, 'here 1'))
         if (isContended) {
           line()
-          await sleep(50)
+          await sleep(APART)
           turns.push(ask('there', 0, redis))
           await queued(1)
           await caughtUp()
