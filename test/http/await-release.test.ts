@@ -163,6 +163,45 @@ for (const framework of allFrameworks) {
       await until(() => app.mutex.stats().held === 0, 'the release')
     })
 
+    for (const when of ['in the same turn', 'while its client does not read']) {
+      it(`do not keep one from ending his answer who waits for all before to be sent: ${when}`, async () => {
+        const slow = when !== 'in the same turn'
+        const large = Buffer.alloc(slow ? 8_000_000 : 0, 'x')
+        const before = (res: ServerResponse) => {
+          const { write, end } = res
+          let sent = Promise.resolve()
+          res.write = function (this: ServerResponse, bytes: string | Uint8Array) {
+            sent = new Promise((resolve) => {
+              write.call(this, bytes, 'utf8', () => resolve())
+            })
+            return true
+          } as typeof write
+          res.end = function (this: ServerResponse) {
+            void sent.then(() => end.call(this, undefined, 'utf8', undefined))
+            return this
+          } as typeof end
+        }
+        const setup = { redis: redis(), keyPrefix: freshPrefix(), blocking: false, before }
+        const app = await framework.start(setup, async ({ takeOver }) => {
+          const res = takeOver()
+          if (slow) {
+            client.pause()
+            res.write(large)
+            await sleep(50)
+            setTimeout(() => client.resume(), 50)
+          }
+          // It waits in the socket: for its turn, or for what is on its way.
+          res.write('small')
+          res.end()
+        })
+        const client = await WireClient.connect(app.port)
+        client.request('ann')
+        const { body } = await client.answer()
+        expect(body.length).to.equal(large.length + 'small'.length)
+        await until(() => app.mutex.stats().held === 0, 'the release')
+      })
+    }
+
     it('wait where somebody sends all but one byte of a large one before he saves', async () => {
       const large = Buffer.alloc(200_000, 'x')
       const before = (res: ServerResponse) => {

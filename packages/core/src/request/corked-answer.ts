@@ -52,12 +52,14 @@ export class CorkedAnswer implements LastBytes {
     this.#timer = undefined
   }
 
-  /** Sends what was written so far, if the end is still to come. */
-  #letGo(inner: Socket['uncork']): void {
-    const socket = this.#socket
-    if (!socket || this.res.writableEnded) return
-    uncork(socket, inner)
+  /** Keeps the socket from sending, until it is known whether the end was in what is written now. */
+  #cork(socket: Socket, inner: Socket['uncork']): void {
     socket.cork()
+    // Node's own end writes too, and has ended it only then.
+    process.nextTick(() => {
+      // Who ends it later may wait for all that he wrote to be sent, by a socket that is busy, too.
+      if (this.#socket && !this.res.writableEnded) uncork(socket, inner)
+    })
   }
 
   /** Node uncorks a socket for good at the end of a response, so that corking it would not do. */
@@ -67,10 +69,9 @@ export class CorkedAnswer implements LastBytes {
     const { destroy, uncork: inner, write } = socket
     const restores = [
       override(socket, 'uncork', () => {}),
-      // Who compresses ends it later, and may wait for what he wrote to be sent: it never would be.
+      // Who compresses ends it later, by what he writes then.
       override(socket, 'write', function (this: Socket, ...args: unknown[]) {
-        // Node's own end writes too, and has ended it only then.
-        process.nextTick(() => answer.#letGo(inner))
+        if (answer.#socket) answer.#cork(socket, inner)
         return write.apply(this, args as never)
       } as typeof write),
       // Whoever closes the connection after an answer means the answer to have been sent.
@@ -82,7 +83,7 @@ export class CorkedAnswer implements LastBytes {
     this.#restore = () => {
       for (const restore of restores) restore()
     }
-    socket.cork()
+    this.#cork(socket, inner)
     // One that was out but for its end is finished at once, and the next answer is due there.
     this.res.once('finish', () => this.flush())
   }
