@@ -445,6 +445,61 @@ for (const [name, express] of versions) {
       expect(order.slice(0, 2)).to.deep.equal(['passed on', 'done'])
     })
 
+    it('gives back what is over when a middleware is done last that has passed the request on', async () => {
+      const go = new Signal()
+      const order: string[] = []
+      const app = await wrapped(
+        requestLock.wrap(async (_req, _res, next) => {
+          next()
+          await go.promise
+        }),
+        requestLock.wrap(async () => void order.push('done')),
+      )
+      const client = await WireClient.connect(app.port)
+      client.request('ann')
+      await until(() => order.length === 1, 'the handler')
+      client.leave()
+      const second = await WireClient.connect(app.port)
+      second.request('ann')
+      await until(() => app.mutex.stats().waiting === 1, 'the next one in line')
+      go.fire()
+      const fired = performance.now()
+      await until(() => order.length === 2, 'the next one')
+      // Long before the lease is over.
+      expect(performance.now() - fired).to.be.lessThan(5000)
+    })
+
+    it('holds on while error middleware works that was told by next(error)', async () => {
+      const go = new Signal()
+      const order: string[] = []
+      const work: express5.ErrorRequestHandler = async (_error, _req, res, _next) => {
+        order.push('begun')
+        await go.promise
+        order.push('done')
+        res.status(500).end()
+      }
+      const lock = make()
+      const app = express()
+      app.post(
+        '/',
+        lock,
+        requestLock.wrap(async (_req, _res, next) => next(new Error('told'))),
+      )
+      app.use(work)
+      const { url, port } = await listen(app, lock)
+      const client = await WireClient.connect(port)
+      client.request('ann')
+      await until(() => order.length === 1, 'the middleware')
+      const second = ask(url, 'ann')
+      await until(() => lock.mutex.stats().waiting === 1, 'the next one in line')
+      client.leave()
+      await sleep(50)
+      expect(order).to.deep.equal(['begun'])
+      go.fire()
+      expect((await second).status).to.equal(500)
+      expect(order).to.deep.equal(['begun', 'done', 'begun', 'done'])
+    })
+
     it('lets next(error), next("route") and plain next through', async () => {
       const lock = make()
       const app = express()

@@ -49,7 +49,8 @@ export function wrap<
     }
     const passOn = ((signal?: unknown) => {
       if (isError(signal)) broken()
-      else passedOn = true
+      passedOn = true
+      holds?.passOn()
       next(signal)
     }) as NextFunction
     const failed = (error: unknown) => {
@@ -71,7 +72,7 @@ export function wrap<
       return
     }
     result.then(
-      () => holds?.done(passedOn ? 'unknown' : 'nobody'),
+      () => holds?.done(passedOn ? undefined : 'nobody'),
       // `next(undefined)` would go on as if nothing had happened.
       (error) => failed(error || new Error('Rejected promise')),
     )

@@ -75,10 +75,18 @@ export class Holds implements Holder {
     this.exchange.noticeEnd()
   }
 
-  /** It is done: who is left to end the response, if it has not? */
-  done(left: Ending): void {
+  /** A handler hands the request on, to one who may tell when he is done, or not. */
+  passOn(): void {
+    this.#left = 'unknown'
+  }
+
+  /**
+   * It is done: who is left to end the response, if it has not? One that has handed the request on
+   * does not say: that it is done may come before those behind it are, or after.
+   */
+  done(left: Ending | undefined): void {
     this.#working--
-    this.#left = left
+    if (left) this.#left = left
     this.settle()
   }
 
