@@ -291,6 +291,25 @@ describe('HTTP/2', () => {
     })
   }
 
+  for (const [what, close] of [
+    ['response is destroyed', (raw) => void raw.destroy()],
+    ['stream is destroyed', (raw) => void raw.stream.destroy()],
+    ['stream is closed', (raw) => raw.stream.close()],
+  ] as [string, (raw: import('node:http2').Http2ServerResponse) => void][]) {
+    it(`sends what was answered when its ${what} before the release`, async () => {
+      const { mutex, port } = await serve(
+        (_request, reply) => {
+          const { raw } = reply.hijack()
+          raw.end('answered')
+          close(raw)
+        },
+        { awaitRelease: true },
+      )
+      expect(await ask(open(port), '/')).to.include({ status: 200, body: 'answered' })
+      await until(() => mutex.stats().held === 0, 'the release')
+    })
+  }
+
   it('gives a stream as slowly as it is read, and holds meanwhile', async () => {
     let made = 0
     const { mutex, port } = await serve((_request, reply) => {

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { type LastBytes, sizeOf } from './last-bytes.js'
+import { type LastBytes, override, sizeOf } from './last-bytes.js'
 
 /**
  * On HTTP/1 the answer is ended by Node as ever, by way of all who have wrapped `end`; only its
@@ -91,18 +91,4 @@ export class CorkedAnswer implements LastBytes {
 
 function uncork(socket: Socket, inner: Socket['uncork'] = socket.uncork): void {
   for (let corks = socket.writableCorked; corks > 0; corks--) inner.call(socket)
-}
-
-/** Replaces a method of one object; gives what takes that back. */
-function override<K extends 'uncork' | 'destroy' | 'write'>(
-  socket: Socket,
-  name: K,
-  method: Socket[K],
-): () => void {
-  const own = Object.getOwnPropertyDescriptor(socket, name)
-  socket[name] = method
-  return () => {
-    if (own) Object.defineProperty(socket, name, own)
-    else Reflect.deleteProperty(socket, name)
-  }
 }

@@ -259,6 +259,8 @@ function destroyOf(exchange: Exchange, inner: Method): Method {
   return function destroy(this: unknown, ...args) {
     // From Node.js 24 on, it destroys queued responses itself when their connection has closed.
     const byNode = exchange.cut && !exchange.gone
+    // Whoever destroys it after its end means it to have been sent.
+    if (!exchange.cut) exchange.lastBytes?.flush()
     const result = inner.apply(this, args)
     if (!byNode) exchange.destroyed()
     return result

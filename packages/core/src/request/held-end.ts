@@ -1,6 +1,6 @@
-import type { Http2ServerResponse } from 'node:http2'
+import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { Method } from './http.js'
-import { type LastBytes, sizeOf } from './last-bytes.js'
+import { type LastBytes, override, sizeOf } from './last-bytes.js'
 import { report } from './report.js'
 
 /**
@@ -13,6 +13,7 @@ import { report } from './report.js'
 export class HeldEnd implements LastBytes {
   /** The arguments of the `end` that waits. */
   #args: readonly unknown[] | undefined
+  #restore: (() => void) | undefined
   #status = 200
   #sent = false
   #timer: NodeJS.Timeout | undefined
@@ -50,6 +51,7 @@ export class HeldEnd implements LastBytes {
     this.#args = args
     this.#status = res.statusCode
     Object.defineProperty(res, 'writableEnded', { configurable: true, value: true })
+    this.#sendBeforeClose(res.stream)
     return true
   }
 
@@ -59,6 +61,7 @@ export class HeldEnd implements LastBytes {
     this.#args = undefined
     this.#sent = true
     clearTimeout(this.#timer)
+    this.#restore?.()
     Reflect.deleteProperty(this.res, 'writableEnded')
     Reflect.deleteProperty(this.res.stream, 'headersSent')
     this.res.statusCode = this.#status
@@ -78,5 +81,27 @@ export class HeldEnd implements LastBytes {
   stay(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
+  }
+
+  /** Whoever closes the stream after an answer means the answer to have been sent. */
+  #sendBeforeClose(stream: ServerHttp2Stream): void {
+    const send = () => {
+      // Node closes it as well, when nobody is there any more to send to.
+      if (!stream.closed && stream.session?.destroyed === false) this.flush()
+    }
+    const { close, destroy } = stream
+    const restores = [
+      override(stream, 'close', function (this: ServerHttp2Stream, ...args) {
+        send()
+        return close.apply(this, args)
+      }),
+      override(stream, 'destroy', function (this: ServerHttp2Stream, error?: Error) {
+        send()
+        return destroy.call(this, error)
+      }),
+    ]
+    this.#restore = () => {
+      for (const restore of restores) restore()
+    }
   }
 }

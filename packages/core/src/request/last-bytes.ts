@@ -28,3 +28,17 @@ export function sizeOf(chunk: unknown, encoding: unknown): number | undefined {
   }
   return chunk instanceof Uint8Array ? chunk.byteLength : undefined
 }
+
+/** Replaces a method of one object; gives what takes that back. */
+export function override<K extends string, T extends Record<K, unknown>>(
+  object: T,
+  name: K,
+  method: T[K],
+): () => void {
+  const own = Object.getOwnPropertyDescriptor(object, name)
+  object[name] = method
+  return () => {
+    if (own) Object.defineProperty(object, name, own)
+    else Reflect.deleteProperty(object, name)
+  }
+}
