@@ -42,7 +42,8 @@ export interface LockOptions<Req, OnBusy> extends MutexOptions {
   onClientAbort?: 'keep' | 'release' | undefined
   /**
    * Whether the last bytes of the answer wait for the release, so that a client's next request never
-   * meets the lock of its previous one. Of an answer that is streamed its end waits.
+   * meets the lock of its previous one. Of an answer that is streamed its end waits, but not on
+   * HTTP/1.0.
    * @default true if `blocking` is false, else false
    */
   awaitRelease?: boolean | undefined
