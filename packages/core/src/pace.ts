@@ -2,7 +2,7 @@
  * How long a process keeps passing a lock on within itself before it lets others have a go: other
  * processes that wait for the key, and everything else that waits for this event loop.
  */
-export const SLICE = 2
+export const SLICE = 1.5
 
 /** Keeps hand-overs that need no I/O from starving the event loop. */
 export class Pace {

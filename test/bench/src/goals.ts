@@ -52,9 +52,12 @@ const why = {
     'A fencing token that rises needs a script, and any script costs more than a plain `SET`: *two small ' +
     'scripts* are the least that gives one. Beyond that ours look for others in the queue, read and write ' +
     'the fence that has tokens rise over a clock that is put back, and take many locks in one call. Of ' +
-    '13.5 µs that Redis took for one (`commandstats`), 4.3 were for calling any script at all, 1.3 for ' +
-    'each `SET` and `EXISTS`, 1.5 for `TIME` and 3 for the fence. Only a lock without a token could be as ' +
-    'fast as the floor.',
+    '14.6 µs that Redis took for one (`commandstats`), 3.4 were for calling any script at all, 3.2 for ' +
+    '`SET`, 0.9 for `EXISTS`, 1.4 for `TIME`, 3.1 for the fence and 2.6 for the lists of what may be many. ' +
+    'Of 67 µs until the lock was there (the floor took 44, the same scripts called by hand 57), 10 were ' +
+    'redismutex’s own code, which takes 1.8 when it does nothing else (on a client that answers at once): ' +
+    'after each wait for a socket, little of it is in the processor’s caches. Only a lock without a token ' +
+    'could be as fast as the floor.',
   together:
     'What is saved by going together are calls and writes to sockets, and what those cost differs from ' +
     'machine to machine. Where they are dear (an AMD EPYC, on 2026-11-25) ours took 0.43 of the floor’s CPU ' +
@@ -76,7 +79,7 @@ const why = {
     'redismutex 0.09 to act on it, and the renewal 0.15 to be sent. All of that is slow because it is ' +
     'rare: nothing is in the processor’s caches after 3 ms of rest.',
   turns:
-    'Each process goes on for a slice of 2 ms and hands over (see `hand-over`), so that a turn comes again ' +
+    'Each process goes on for a slice of 1.5 ms and hands over (see `hand-over`), so that a turn comes again ' +
     'after about four times both.',
   timers:
     'The holds are timers of 5 ms, which fire late on a busy machine. Between two holds of different ' +
