@@ -72,11 +72,16 @@ export class WireClient {
 
   /** The next response; `bodyless` for one to a HEAD request. */
   async answer(bodyless = false, patience = PATIENCE): Promise<WireAnswer> {
+    // A large one is not looked through again with each piece of it that comes.
+    let least = 0
     for (;;) {
-      const parsed = parse(this.#text, bodyless, this.#closed)
-      if (parsed) {
-        this.#text = this.#text.slice(parsed.length)
-        return parsed.answer
+      if (this.#text.length >= least || this.#closed) {
+        const parsed = parse(this.#text, bodyless, this.#closed)
+        if (typeof parsed === 'object') {
+          this.#text = this.#text.slice(parsed.length)
+          return parsed.answer
+        }
+        least = parsed
       }
       if (this.#closed) throw new Error(`The connection was closed after: ${this.#text}`)
       const more = new Promise<void>((resolve) => {
@@ -105,13 +110,16 @@ export function request(user: string, line: string, body = ''): string {
   return `${line} HTTP/1.1\r\nHost: localhost\r\nX-User: ${user}\r\n${type}${length}\r\n${body}`
 }
 
-function parse(
-  text: string,
-  bodyless: boolean,
-  closed: boolean,
-): { answer: WireAnswer; length: number } | undefined {
+interface Parsed {
+  readonly answer: WireAnswer
+  /** How much of the text it is. */
+  readonly length: number
+}
+
+/** The first response, or how long the text must be at least before that is all there. */
+function parse(text: string, bodyless: boolean, closed: boolean): Parsed | number {
   const head = text.indexOf('\r\n\r\n')
-  if (head < 0) return undefined
+  if (head < 0) return text.length + 1
   const [line = '', ...lines] = text.slice(0, head).split('\r\n')
   const status = Number(line.split(' ')[1])
   const headers = new Map(
@@ -121,34 +129,40 @@ function parse(
     }),
   )
   const rest = text.slice(head + 4)
-  const found = (body: string, length: number) => ({
+  const found = (body: string, length: number): Parsed => ({
     answer: { status, headers, body },
     length: head + 4 + length,
   })
+  const lacking = (least: number): number => head + 4 + least
   if (bodyless || status === 204 || status === 304) return found('', 0)
-  if (headers.get('transfer-encoding') === 'chunked') return parseChunks(rest, found)
+  if (headers.get('transfer-encoding') === 'chunked') return parseChunks(rest, found, lacking)
   const length = headers.get('content-length')
   if (length !== undefined) {
     return rest.length < Number(length)
-      ? undefined
+      ? lacking(Number(length))
       : found(rest.slice(0, Number(length)), Number(length))
   }
-  return closed ? found(rest, rest.length) : undefined
+  return closed ? found(rest, rest.length) : text.length + 1
 }
 
-function parseChunks<T>(rest: string, found: (body: string, length: number) => T): T | undefined {
+function parseChunks(
+  rest: string,
+  found: (body: string, length: number) => Parsed,
+  lacking: (least: number) => number,
+): Parsed | number {
   let at = 0
   let body = ''
   for (;;) {
     const end = rest.indexOf('\r\n', at)
-    if (end < 0) return undefined
+    if (end < 0) return lacking(rest.length + 1)
     const size = Number.parseInt(rest.slice(at, end), 16)
     if (size === 0) {
       // Trailers, if any, then an empty line.
       const last = rest.indexOf('\r\n\r\n', at)
-      return last < 0 ? undefined : found(body + rest.slice(end, last), last + 4)
+      return last < 0 ? lacking(rest.length + 1) : found(body + rest.slice(end, last), last + 4)
     }
-    if (rest.length < end + 2 + size + 2) return undefined
+    const whole = end + 2 + size + 2
+    if (rest.length < whole) return lacking(whole)
     body += rest.slice(end + 2, end + 2 + size)
     at = end + 2 + size + 2
   }
