@@ -41,11 +41,16 @@ describe('when the network or a master of three fails', () => {
     const first = mutexOn(clients, options)
     await first.runExclusive(freshKey(), () => {})
     await first.close()
+    await allAnswered(clients)
   })
 
   const nothingLeft = () => until(async () => (await leftoversOf(direct, key)).length === 0)
   const unanswered = (client: Redis): number =>
     (client as unknown as { commandQueue: { length: number } }).commandQueue.length
+
+  /** A majority is enough for a lock: the last one may still be about to connect. */
+  const allAnswered = (clients: Redis[]) =>
+    until(() => clients.every((one) => one.status === 'ready' && unanswered(one) === 0))
 
   /** Counts a client's calls, and those that it has not done with. */
   function callsOf(client: Redis) {
@@ -417,6 +422,7 @@ describe('when the network or a master of three fails', () => {
       const mine = forgetful()
       const mutex = mutexOn(mine, options)
       await mutex.runExclusive(freshKey(), () => {})
+      await allAnswered(mine)
       for (const proxy of proxies) proxy.pause('replies')
       const hasty = mutex.with({ storeTimeout: 300, blockTime: 5000 })
       expect(await rejection(hasty.acquireLock(key))).to.be.instanceOf(MutexStoreError)
@@ -434,6 +440,7 @@ describe('when the network or a master of three fails', () => {
       for (const client of mine) Object.assign(client, { isCluster: true, nodes: () => [client] })
       const mutex = mutexOn(mine, { ...options, blockTime: 5000, storeTimeout: 4000 })
       await mutex.runExclusive(freshKey(), () => {})
+      await allAnswered(mine)
       for (const proxy of proxies) proxy.pause('replies')
       const refused = rejection(mutex.acquireLock(key))
       await until(async () => (await votes(direct, key)).every((vote) => vote !== null))
