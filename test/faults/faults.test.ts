@@ -36,9 +36,10 @@ for (const client of redisClients) {
       direct = client.create(port)
       mutex = mutexAt(proxy.port)
       other = mutexAt(port)
-      // Scripts and connections are there before anything is made to fail.
-      await mutex.runExclusive(freshKey(), () => {})
-      await other.runExclusive(freshKey(), () => {})
+      // Scripts and connections are there before anything is made to fail, however long that takes.
+      for (const one of [mutex, other]) {
+        await one.with({ storeTimeout: 10_000 }).runExclusive(freshKey(), () => {})
+      }
     })
 
     function mutexAt(port: number, more: object = {}): RedisMutex {

@@ -112,7 +112,7 @@ for (const client of redisClients) {
     async function mutexOn(redis: Redis, more: object = {}): Promise<RedisMutex> {
       const mutex = new RedisMutex(redis, { ...options, ...more })
       atEnd(() => mutex.close())
-      await mutex.runExclusive(freshKey(), () => {})
+      await mutex.with({ storeTimeout: 10_000 }).runExclusive(freshKey(), () => {})
       return mutex
     }
 
