@@ -121,6 +121,12 @@ describe('a line', () => {
     }
   })
 
+  it('counts one whom the store has not answered for his whole blockTime as its failure', async () => {
+    const mutex = create({ blockTime: 30 })
+    expect(await rejection(mutex.acquireLock('key'))).to.be.instanceOf(MutexStoreError)
+    expect(mutex.stats()).to.include({ refused: 1, storeErrors: 1 })
+  })
+
   it('has room for one whom the store has not told to wait beside those who wait', async () => {
     const mutex = create({ maxWaiting: 1 })
     const lock = mutex.acquireLock('key')

@@ -178,9 +178,7 @@ export class Line implements Asker, Leased, Steward {
     for (const place of this.#waiting) {
       if (place.since > asked && place !== first) continue
       this.#waiting.remove(place)
-      const { key, member } = place.want
-      member.storeErrors++
-      place.refuse(about(key, cause))
+      place.refuse(about(place.want.key, cause))
     }
     this.#ask()
   }

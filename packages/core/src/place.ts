@@ -1,6 +1,6 @@
 import { type Abortable, type Caller, callerOf } from './aborts.js'
 import { now } from './clock.js'
-import type { MutexError } from './errors.js'
+import { type MutexError, MutexStoreError } from './errors.js'
 import type { Link } from './fifo.js'
 import type { Member } from './member.js'
 import type { Policy } from './options.js'
@@ -99,7 +99,9 @@ export class Place implements Link<Place>, Abortable {
   refuse(error: unknown): void {
     this.#stopWaiting()
     this.state = 'over'
-    this.want.member.refused++
+    const { member } = this.want
+    member.refused++
+    if (error instanceof MutexStoreError) member.storeErrors++
     this.want.refused(error)
   }
 
