@@ -1,5 +1,5 @@
 import { Keeper } from './keeper.js'
-import { Line, type Surroundings } from './line.js'
+import { Line } from './line.js'
 import type { Member } from './member.js'
 import { Pace } from './pace.js'
 import type { Store } from './stores/store.js'
@@ -8,7 +8,8 @@ import type { Store } from './stores/store.js'
 const CORE = Symbol.for('redismutex.core')
 
 /** What all mutexes on one store share in this process: the lines, and the keeper of the leases. */
-export class Core implements Surroundings {
+export class Core {
+  /** By name, each for as long as somebody is in it. */
   readonly lines: Map<string, Line> = new Map()
   readonly keeper: Keeper
   readonly pace: Pace = new Pace()

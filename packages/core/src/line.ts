@@ -1,4 +1,5 @@
 import { drift, now } from './clock.js'
+import type { Core } from './core.js'
 import {
   about,
   BlockTimeExceedError,
@@ -9,10 +10,10 @@ import {
   MutexQueueFullError,
   MutexStoreError,
 } from './errors.js'
-import type { Keeper, Leased } from './keeper.js'
-import { type Pace, SLICE } from './pace.js'
-import type { Place, Steward } from './place.js'
-import { type Asker, endOf, lasts, type Store, type Tenure } from './stores/store.js'
+import type { Leased } from './keeper.js'
+import { SLICE } from './pace.js'
+import type { Place } from './place.js'
+import { type Asker, endOf, lasts, type Tenure } from './stores/store.js'
 import { Waiting } from './waiting.js'
 
 /** How long the store's word that nobody else waits is good for, if others would not be heard of. */
@@ -20,15 +21,6 @@ const WORD = 50
 
 /** How much of a lease the next holder must have left: its renewal takes a while. */
 const SPARE = 100
-
-/** What the lines of one store share. */
-export interface Surroundings {
-  readonly store: Store
-  readonly keeper: Keeper
-  readonly pace: Pace
-  /** The lines by name, each for as long as somebody is in it. */
-  readonly lines: Map<string, Line>
-}
 
 /**
  * One key in this process: who waits for it, and whose turn it is.
@@ -39,7 +31,7 @@ export interface Surroundings {
  * holder is done, the tenure passes to the next in line without a command, or goes back to the store
  * in the same command that asks for the next.
  */
-export class Line implements Asker, Leased, Steward {
+export class Line implements Asker, Leased {
   readonly #waiting = new Waiting()
   /** Asked of the store for the first in line; ends when that one leaves. */
   #asked: Tenure | undefined
@@ -53,7 +45,7 @@ export class Line implements Asker, Leased, Steward {
   holder: Place | undefined
 
   constructor(
-    readonly around: Surroundings,
+    readonly core: Core,
     readonly name: string,
   ) {}
 
@@ -81,7 +73,7 @@ export class Line implements Asker, Leased, Steward {
       return
     }
     this.#waiting.push(place)
-    if (taken) this.around.store.listen()
+    if (taken) this.core.store.listen()
     else this.#ask()
     if (place.state !== 'new') return
     place.wait()
@@ -99,8 +91,8 @@ export class Line implements Asker, Leased, Steward {
     if (!asked) return
     // What was asked for carries the age and patience of the one who left.
     this.#asked = undefined
-    this.around.store.cancel(asked)
-    if (!this.#waiting.first) this.around.lines.delete(this.name)
+    this.core.store.cancel(asked)
+    if (!this.#waiting.first) this.core.lines.delete(this.name)
     // A turn later: when many leave together, each would be asked for, only to leave as well.
     else {
       setImmediate(() => {
@@ -132,9 +124,9 @@ export class Line implements Asker, Leased, Steward {
   /** @param answered whether the store has told those who wait now that they have to */
   #ask(answered = false): void {
     const tenure = this.#wish(answered)
-    if (tenure) this.around.store.acquire(tenure)
-    else if (!this.held && this.around.lines.get(this.name) === this) {
-      this.around.lines.delete(this.name)
+    if (tenure) this.core.store.acquire(tenure)
+    else if (!this.held && this.core.lines.get(this.name) === this) {
+      this.core.lines.delete(this.name)
     }
   }
 
@@ -144,7 +136,7 @@ export class Line implements Asker, Leased, Steward {
     if (!first) return undefined
     const { policy, blockTime } = first.want
     const wish = { name: this.name, since: first.since, blockTime, policy }
-    this.#asked = this.around.store.tenure(this, wish)
+    this.#asked = this.core.store.tenure(this, wish)
     this.#answered = answered
     return this.#asked
   }
@@ -192,7 +184,7 @@ export class Line implements Asker, Leased, Steward {
     tenure.patience = Math.min(storeTimeout, lease / 4)
     tenure.until = since + place.want.expiry
     this.holder = place
-    this.around.keeper.keep(this, at)
+    this.core.keeper.keep(this, at)
     place.hold(tenure.owner, tenure.token, at)
   }
 
@@ -232,10 +224,13 @@ export class Line implements Asker, Leased, Steward {
     if (place !== this.holder || !this.held) return
     place.unrenewed = false
     this.held.until = until
-    this.around.keeper.keep(this, now())
+    this.core.keeper.keep(this, now())
   }
 
-  /** No renewal any more for this holder: the rest of the lease is its last. */
+  /**
+   * No renewal any more for this holder: the rest of the lease is its last.
+   * @returns until when it could have held
+   */
   stopRenewing(place: Place): number {
     if (place !== this.holder || !this.held) return 0
     const { until, deadline, lease } = this.held
@@ -250,7 +245,7 @@ export class Line implements Asker, Leased, Steward {
     const next = this.#next
     if (!next || !this.#mayPassOn(tenure, next, at)) return this.#giveBack(tenure)
     const spare = tenure.token === null || tenure.token < tenure.lastToken(at)
-    if (!spare || this.around.pace.spent(at)) {
+    if (!spare || this.core.pace.spent(at)) {
       setImmediate(() => {
         if (this.held === tenure && !this.holder) unheard(this.#advance(tenure, now()))
       })
@@ -258,7 +253,7 @@ export class Line implements Asker, Leased, Steward {
     }
     if (tenure.token !== null) tenure.token++
     // Who is older elsewhere is to be heard of.
-    if (tenure.contended) this.around.store.listen()
+    if (tenure.contended) this.core.store.listen()
     this.#deliver(tenure, next, at)
     return true
   }
@@ -271,17 +266,17 @@ export class Line implements Asker, Leased, Steward {
       if (at - tenure.since < SLICE) return true
       if (next.since >= tenure.othersSince) return false
     }
-    return tenure.heard >= this.around.store.listeningSince || at - tenure.heard < WORD
+    return tenure.heard >= this.core.store.listeningSince || at - tenure.heard < WORD
   }
 
   #giveBack(tenure: Tenure): Promise<boolean> {
     this.held = undefined
-    this.around.keeper.forget(this)
+    this.core.keeper.forget(this)
     const next = this.#wish(true)
     // They may have come long ago: is this process told still?
-    if (next) this.around.store.listen()
-    else this.around.lines.delete(this.name)
-    return this.around.store.release(tenure, next)
+    if (next) this.core.store.listen()
+    else this.core.lines.delete(this.name)
+    return this.core.store.release(tenure, next)
   }
 
   /** The holder's time is over, or the lease is. */
@@ -303,7 +298,7 @@ export class Line implements Asker, Leased, Steward {
     const { holder } = this
     this.held = undefined
     this.holder = undefined
-    this.around.keeper.forget(this)
+    this.core.keeper.forget(this)
     this.#ask(true)
     // Last, since it runs the holder's own listeners, and they may come back for the key.
     const { key } = holder?.want ?? {}

@@ -2,6 +2,7 @@ import { type Abortable, type Caller, callerOf } from './aborts.js'
 import { now } from './clock.js'
 import { type MutexError, MutexStoreError } from './errors.js'
 import type { Link } from './fifo.js'
+import type { Line } from './line.js'
 import type { Member } from './member.js'
 import type { Policy } from './options.js'
 
@@ -17,22 +18,6 @@ export interface Want {
   readonly signal: AbortSignal | Caller | undefined
   granted(place: Place): void
   refused(error: unknown): void
-}
-
-/** The line of a key, as those who are in it know it. */
-export interface Steward {
-  /** It does not wait any longer. */
-  leave(place: Place, reason: unknown): void
-  /** What to tell it when its `blockTime` is over. */
-  timeUp(place: Place): MutexError
-  /** It is done: gives whether the lock was ours to the end, by promise if the store has to say so. */
-  finish(place: Place): Promise<boolean> | boolean
-  /** Looks at the clock now. */
-  judge(): void
-  /** It may hold until then and no longer. */
-  limit(place: Place, until: number): void
-  /** The rest of its lease is its last; gives until when it could have held. */
-  stopRenewing(place: Place): number
 }
 
 /**
@@ -58,7 +43,7 @@ export class Place implements Link<Place>, Abortable {
   timed = false
 
   constructor(
-    readonly line: Steward,
+    readonly line: Line,
     readonly want: Want,
   ) {}
 
