@@ -8,7 +8,6 @@ export interface RedisClient {
   evalsha(sha: string, keys: number, ...args: string[]): Promise<unknown>
   eval(script: string, keys: number, ...args: string[]): Promise<unknown>
   subscribe(...channels: string[]): Promise<unknown>
-  unsubscribe(...channels: string[]): Promise<unknown>
   on(event: string, listener: (...args: unknown[]) => void): unknown
   off(event: string, listener: (...args: unknown[]) => void): unknown
   duplicate(override?: object): RedisClient
@@ -27,16 +26,7 @@ export interface RedisClient {
   nodes?(): readonly Pick<RedisClient, 'on' | 'off' | 'options'>[]
 }
 
-const methods = [
-  'evalsha',
-  'eval',
-  'subscribe',
-  'unsubscribe',
-  'on',
-  'off',
-  'duplicate',
-  'disconnect',
-] as const
+const methods = ['evalsha', 'eval', 'subscribe', 'on', 'off', 'duplicate', 'disconnect'] as const
 
 /** @throws TypeError for what is no client, or none of ioredis's kind */
 export function assertClient(value: unknown, name = 'redis'): asserts value is RedisClient {
