@@ -25,11 +25,11 @@ const SPARE = 100
 /**
  * One key in this process: who waits for it, and whose turn it is.
  *
- * Either nothing is `held`, and `asked` is the store's answer that the first of those waiting waits
- * for; or `held` is this process's tenure, and `holder` has it. (For one turn of the event loop there
- * may be none of them: nothing asked after the first has left, nobody holding in a pause.) When the
- * holder is done, the tenure passes to the next in line without a command, or goes back to the store
- * in the same command that asks for the next.
+ * Either nothing is `held`, and `asked` is what the store has been asked for on behalf of the first
+ * of those who wait; or `held` is this process's tenure, and `holder` has it. (Now and then there is
+ * neither `asked` nor `holder` for a turn of the event loop: after the first has left, or in a pause
+ * between two holders.) When the holder is done, the tenure passes to the next in line without a
+ * command, or goes back to the store in the same command that asks for the next.
  */
 export class Line implements Asker, Leased {
   readonly #waiting = new Waiting()

@@ -92,7 +92,12 @@ export class Mutex implements AsyncDisposable {
     }
   }
 
-  /** The lock, or `null` at once if anybody holds the key, waits for it or is trying to get it. */
+  /**
+   * The lock, or `null` at once if anybody holds the key, waits for it or is trying to get it.
+   *
+   * @throws MutexStoreError if the store can't be asked, MutexClosedError if the mutex is closed,
+   *   TypeError for a wrong key
+   */
   async tryAcquire(key: string | readonly string[]): Promise<Lock | null> {
     try {
       return await this.#acquire(key, { ...this.#policy, blocking: false }, undefined)

@@ -11,7 +11,7 @@ import { Watch, type Watcher } from './watch.js'
 export interface WaitReplicas {
   /** A whole number from 1 up. */
   readonly count: number
-  /** The longest that one try waits for them, in ms. */
+  /** The longest that one try waits for them, in ms: a whole number from 1 up. */
   readonly timeout: number
 }
 
