@@ -212,6 +212,18 @@ describe('Options', () => {
     await lock.close()
   })
 
+  it('that are undefined on a mutex that is lent leave the defaults of requests as they are', async () => {
+    const options = { expiry: undefined, maxWaiting: undefined, blockTime: 100 }
+    const mutex = new Mutex(memoryStore(), options)
+    const lock = requestLock({ mutex, keyFrom: () => 'a' })
+    expect(lock.mutex.options).to.deep.equal({
+      blockTime: 100,
+      ...{ expiry: Number.POSITIVE_INFINITY, maxWaiting: 50 },
+    })
+    await lock.close()
+    await mutex.close()
+  })
+
   it('of Fastify’s own may come along with those of the plugin', async () => {
     expect(await registering({ keyFrom: () => 'a', prefix: '/api', logLevel: 'info' })).to.equal(
       undefined,

@@ -6,6 +6,7 @@ import { Lock } from './lock.js'
 import { Member, type MutexStats } from './member.js'
 import {
   assertOptions,
+  defined,
   type MutexOptions,
   mutexOptionNames,
   type Policy,
@@ -60,7 +61,7 @@ export class Mutex implements AsyncDisposable {
       throw new TypeError(`store must be a store such as memoryStore(), got ${shown(store)}`)
     }
     this.#policy = resolveOptions(options)
-    this.options = { ...options }
+    this.options = defined(options)
     this.store = store
     this.#core = Core.of(store)
     this.#member = member ?? new Member()
@@ -140,7 +141,7 @@ export class Mutex implements AsyncDisposable {
    */
   with(options: MutexOptions): Mutex {
     assertOptions(options, mutexOptionNames)
-    return new Mutex(this.store, this.#optionsWith(options), this.#member)
+    return new Mutex(this.store, { ...this.options, ...defined(options) }, this.#member)
   }
 
   /** What it has going on, and has done so far. */
@@ -185,12 +186,6 @@ export class Mutex implements AsyncDisposable {
     return this.close()
   }
 
-  /** Its own options, but for those that are set anew. */
-  #optionsWith(options: MutexOptions): MutexOptions {
-    const set = Object.entries(options).filter(([, value]) => value !== undefined)
-    return { ...this.options, ...Object.fromEntries(set) }
-  }
-
   #policyFor(options: AcquireOptions): Policy {
     assertOptions(options, acquireOptionNames)
     const { signal, blocking, blockTime } = options
@@ -198,7 +193,7 @@ export class Mutex implements AsyncDisposable {
       throw new TypeError(`signal must be an AbortSignal, got ${shown(signal)}`)
     }
     if (blocking === undefined && blockTime === undefined) return this.#policy
-    return resolveOptions(this.#optionsWith({ blocking, blockTime }))
+    return resolveOptions({ ...this.options, ...defined({ blocking, blockTime }) })
   }
 
   #acquire(

@@ -85,6 +85,11 @@ export function assertOptions(
   }
 }
 
+/** Without what was set to `undefined`. */
+export function defined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
+
 type Check = (name: string, value: unknown) => void
 
 const boolean: Check = (name, value) => {

@@ -1,7 +1,7 @@
 import { MutexError, MutexStoreError } from '../errors.js'
 import type { Lock } from '../lock.js'
 import { acquireFor, type Mutex } from '../mutex.js'
-import { resolveOptions, shown } from '../options.js'
+import { defined, resolveOptions, shown } from '../options.js'
 import { isThenable } from '../thenable.js'
 import type { Exchange } from './exchange.js'
 import { Hold, type HoldTerms } from './hold.js'
@@ -182,9 +182,4 @@ export class Gate<Req, OnBusy> {
 function errorOf(thrown: unknown): Error {
   if (thrown instanceof Error) return thrown
   return new Error('keyFrom or skip has thrown what is no error', { cause: thrown })
-}
-
-/** Without what was set to `undefined`. */
-function defined<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
 }

@@ -1,6 +1,6 @@
 import { METHODS } from 'node:http'
 import { Mutex } from '../mutex.js'
-import { assertOptions, type MutexOptions, mutexOptionNames, shown } from '../options.js'
+import { assertOptions, defined, type MutexOptions, mutexOptionNames, shown } from '../options.js'
 import { embeddedStore } from '../stores/memory.js'
 import type { RedisClient } from '../stores/redis/client.js'
 import { redisStore } from '../stores/redis/redis-store.js'
@@ -148,12 +148,8 @@ export function assertLockOptions(
 
 /** Of all options, those that are a mutex's own, where they are set. */
 export function mutexOptionsOf(options: MutexOptions): MutexOptions {
-  const own: Record<string, unknown> = {}
-  for (const name of mutexOptionNames) {
-    const value = options[name as keyof MutexOptions]
-    if (value !== undefined) own[name] = value
-  }
-  return own
+  const own = mutexOptionNames.map((name) => [name, options[name as keyof MutexOptions]])
+  return defined(Object.fromEntries(own))
 }
 
 /** A request holds as long as it lives, and one user must not pin every connection. */
