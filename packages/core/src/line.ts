@@ -123,15 +123,15 @@ export class Line implements Asker, Leased {
 
   /** @param answered whether the store has told those who wait now that they have to */
   #ask(answered = false): void {
-    const tenure = this.#wish(answered)
+    const tenure = this.#beginAsking(answered)
     if (tenure) this.core.store.acquire(tenure)
     else if (!this.held && this.core.lines.get(this.name) === this) {
       this.core.lines.delete(this.name)
     }
   }
 
-  /** What the first in line would ask of the store. */
-  #wish(answered: boolean): Tenure | undefined {
+  /** From now on the store is asked for this tenure, on behalf of the first in line. */
+  #beginAsking(answered: boolean): Tenure | undefined {
     const first = this.#waiting.first
     if (!first) return undefined
     const { policy, blockTime } = first.want
@@ -272,7 +272,7 @@ export class Line implements Asker, Leased {
   #giveBack(tenure: Tenure): Promise<boolean> {
     this.held = undefined
     this.core.keeper.forget(this)
-    const next = this.#wish(true)
+    const next = this.#beginAsking(true)
     // They may have come long ago: is this process told still?
     if (next) this.core.store.listen()
     else this.core.lines.delete(this.name)

@@ -50,13 +50,13 @@ export abstract class Tenure {
   /** As of when `contended` was known. */
   heard = 0
 
-  /**
-   * The present holder's terms: how long to renew for, until when, and how long a try may take, or its
-   * release.
-   */
+  /** The present holder's terms: for how long each renewal makes the lease last. */
   lease = 0
+  /** Until when it may hold. */
   until: number = Number.POSITIVE_INFINITY
+  /** How long one try to renew may take. */
   patience = 0
+  /** How long the release may take. */
   storeTimeout: number
   /** The keeper's: when to renew next, and whether it is at it. */
   renewAt = 0
