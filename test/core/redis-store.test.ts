@@ -1,9 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { BlockTimeExceedError, type Lock, RedisMutex, redisStore } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
 import { namesOf } from '../../packages/core/src/stores/redis/names.js'
-import { range, rejection, stall, turns, until } from '../conformance/ground.js'
+import { range, rejection, stall, until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { type ClientOptions, redisClients } from '../support/clients.js'
 import { startProxy } from '../support/proxy.js'
@@ -247,26 +246,30 @@ for (const client of redisClients) {
     it('is had by who waited when it came in a stall, just as another’s time was over', async () => {
       const holder = await create(connect()).acquireLock(key)
       const proxy = await startProxy(sharedRedis().port)
-      const mutex = create(client.create(proxy.port))
+      const connection = client.create(proxy.port)
+      const mutex = create(connection, { storeTimeout: 5000 })
       mutex.store.listen()
       await until(() => mutex.store.listeningSince < Number.POSITIVE_INFINITY)
-      proxy.delay(120)
-      const first = mutex.acquireLock(key, { blockTime: 700 })
-      await turns()
+      const began = performance.now()
+      const first = mutex.acquireLock(key, { blockTime: 2000 })
+      await connection.ping()
       const { setTimeout: original } = globalThis
-      // The second's timer has fired, the grant is on its way, and nothing runs before it is read.
+      // The second's time is over, the grant comes, and nothing runs until the first's is over, too.
       globalThis.setTimeout = ((callback: () => void, ms: number) => {
         const stalled = () => {
-          setImmediate(stall, 500)
+          setImmediate(() => {
+            proxy.resume()
+            stall(began + 2050 - performance.now())
+          })
           callback()
         }
-        return original(ms > 350 && ms <= 400 ? stalled : callback, ms)
+        return original(ms > 900 && ms <= 1000 ? stalled : callback, ms)
       }) as typeof setTimeout
-      const second = rejection(mutex.acquireLock(key, { blockTime: 400 }))
+      const second = rejection(mutex.acquireLock(key, { blockTime: 1000 }))
       globalThis.setTimeout = original
-      const released = sleep(330).then(() => holder.release())
+      proxy.pause('replies')
+      await holder.release()
       await (await first).release()
-      await released
       expect(await second).to.be.instanceOf(BlockTimeExceedError)
     })
 
