@@ -120,6 +120,30 @@ for (const client of redisClients) {
       await uses(mutex)
       await server.kill()
       setTimeout(() => void server.restart(), 500)
+      await triesUntilServed(mutex)
+    })
+
+    it('nor does one whose client refuses at once what is asked meanwhile', async () => {
+      redis = client.create(server.port, { enableOfflineQueue: false })
+      await until(() => redis.status === 'ready')
+      const mutex = mutexOn({ storeTimeout: 200 })
+      await uses(mutex)
+      await server.kill()
+      setTimeout(() => void server.restart(), 500)
+      await until(() => redis.status !== 'ready')
+      await triesUntilServed(mutex)
+    })
+
+    it('nor does one whose client has been closed', async () => {
+      const mutex = mutexOn({ storeTimeout: 200 })
+      await uses(mutex)
+      redis.disconnect()
+      await until(() => redis.status === 'end')
+      setTimeout(() => void redis.connect(), 100)
+      await triesUntilServed(mutex)
+    })
+
+    async function triesUntilServed(mutex: RedisMutex): Promise<void> {
       let tries = 0
       let served = false
       while (!served && tries < 20_000) {
@@ -130,7 +154,7 @@ for (const client of redisClients) {
         )
       }
       expect(served, `after ${tries} tries`).to.equal(true)
-    })
+    }
 
     it('what its client has given up, and sends after a long outage, is taken back', async () => {
       const proxy = await startProxy(server.port)

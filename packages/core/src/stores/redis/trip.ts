@@ -108,9 +108,13 @@ export class Trip<Verb, Names> implements Link<Trip<Verb, Names>> {
       over()
       this.#arrived(reply)
     }
+    // In the next turn, since a client may refuse at once: who tries again without a pause would let
+    // nothing else happen.
     const failed = (error: unknown) => {
-      over(error)
-      this.fail(error, isGivenUp(error) ? untold : undefined)
+      setImmediate(() => {
+        over(error)
+        this.fail(error, isGivenUp(error) ? untold : undefined)
+      })
     }
     const send = (how: Call, script: string, refused: (e: unknown) => void) => {
       try {
