@@ -42,6 +42,16 @@ for (const client of redisClients) {
       await (await mutex.acquireLock(freshKey())).release()
     }
 
+    /** The keys that have expired since. */
+    async function expiries(): Promise<unknown[]> {
+      const look = client.create(server.port)
+      await look.config('SET', 'notify-keyspace-events', 'Ex')
+      const expired: unknown[] = []
+      look.on('message', (_channel, key) => expired.push(key))
+      await look.subscribe('__keyevent@0__:expired')
+      return expired
+    }
+
     it('nothing is asked of it after a storeTimeout, so that nothing piles up', async () => {
       const mutex = mutexOn({ storeTimeout: 200 })
       await uses(mutex)
@@ -162,11 +172,7 @@ for (const client of redisClients) {
       redis = client.create(proxy.port, terms)
       const mutex = mutexOn({ storeTimeout: 200, blockTime: 300, delay: 150, lease: 1500 })
       await uses(mutex)
-      const look = client.create(server.port)
-      await look.config('SET', 'notify-keyspace-events', 'Ex')
-      const expired: unknown[] = []
-      look.on('message', (_channel, key) => expired.push(key))
-      await look.subscribe('__keyevent@0__:expired')
+      const expired = await expiries()
       proxy.refuse()
       proxy.cut()
       await until(() => redis.status === 'reconnecting')
@@ -180,6 +186,33 @@ for (const client of redisClients) {
       for (const words of await Promise.all(asked)) expect(words).to.include('timed out')
       delete redis.options.commandTimeout
       await sleep(3500)
+      await proxy.accept()
+      await until(() => redis.status === 'ready')
+      await sleep(2000)
+      expect(expired).to.deep.equal([])
+    })
+
+    it('so is what was on its way, though it refuses at once what is asked meanwhile', async () => {
+      const proxy = await startProxy(server.port)
+      const terms = { maxRetriesPerRequest: null, retryStrategy: () => 1000 }
+      redis = client.create(proxy.port, { ...terms, enableOfflineQueue: false })
+      await until(() => redis.status === 'ready')
+      const mutex = mutexOn({ storeTimeout: 1000, blockTime: 1100, delay: 500, lease: 1500 })
+      await uses(mutex)
+      const held = await mutex.with({ lease: 15_000, expiry: 20_000 }).acquireLock(freshKey())
+      const expired = await expiries()
+      redis.options.commandTimeout = 300
+      proxy.pause('requests')
+      const asked = refused(mutex)
+      await sleep(20)
+      proxy.refuse()
+      proxy.cut()
+      await until(() => redis.status === 'reconnecting')
+      expect(await asked).to.include('timed out')
+      delete redis.options.commandTimeout
+      expect(await rejection(held.release())).to.be.instanceOf(MutexStoreError)
+      await sleep(4500)
+      proxy.resume()
       await proxy.accept()
       await until(() => redis.status === 'ready')
       await sleep(2000)

@@ -116,6 +116,36 @@ describe('when the network or a master of three fails', () => {
       expect(await expired()).to.equal(before)
     })
 
+    it('and so is one that is sent again, by a client that refuses at once what is asked meanwhile', async () => {
+      const terms = { enableOfflineQueue: false, maxRetriesPerRequest: null }
+      const mine = clientsOf(proxies, { ...terms, retryStrategy: () => 500 })
+      const [client] = mine as [Redis]
+      await until(() => mine.every(({ status }) => status === 'ready'))
+      const mutex = mutexOn(mine, { storeTimeout: 1000, blockTime: 1500, lease: 2000 })
+      await mutex.runExclusive(freshKey(), () => {})
+      const held = await mutex.with({ lease: 20_000, expiry: 25_000 }).acquireLock(`${key}:held`)
+      await until(() => unanswered(client) === 0)
+      client.options.commandTimeout = 300
+      proxies[0].pause('requests')
+      const calls = callsOf(client)
+      await mutex.runExclusive(key, () => {})
+      proxies[0].refuse()
+      proxies[0].cut()
+      await until(() => client.status === 'reconnecting')
+      await until(() => calls.underWay === 0)
+      delete client.options.commandTimeout
+      await held.release()
+      await sleep(3500)
+      const [first] = direct as [Redis]
+      const expired = async () => /expired_keys:(\d+)/.exec(await first.info('stats'))?.[1]
+      const before = await expired()
+      proxies[0].resume()
+      await proxies[0].accept()
+      await until(() => client.status === 'ready' && unanswered(client) === 0)
+      await until(async () => (await first.exists(`mutex:${key}`)) === 0)
+      expect(await expired()).to.equal(before)
+    })
+
     it('and a process that is frozen is waited for no more than it', async () => {
       masters.servers[2]?.pause()
       try {

@@ -151,7 +151,8 @@ export class Master implements Watcher {
       const done = !this.silent && (await this.#answers('cancel', { names, args, timeout }))
       if (done && !unsure) return
       if (!this.#open || this.#client.status === 'end') return
-      if (this.#courier.hangs) until = now() + lease
+      // What has been given up is sent by the next connection, however late there is one.
+      if (this.#courier.hangs || (unsure && this.#watch.lost)) until = now() + lease
       await sleep(pause, undefined, { ref: false })
     }
   }

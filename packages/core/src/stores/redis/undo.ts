@@ -92,7 +92,8 @@ export class Undo {
         }
       }
       if (this.#store.hopeless()) return
-      if (this.#store.hangs()) until = now() + long
+      // What has been given up is sent by the next connection, however late there is one.
+      if (this.#store.hangs() || (unsure && this.#store.outOfReach())) until = now() + long
       await sleep(pause, undefined, { ref: false })
     }
   }
