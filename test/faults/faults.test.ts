@@ -8,6 +8,7 @@ import {
 } from '@redismutex/core'
 import { expect } from 'chai'
 import type { Redis } from 'ioredis'
+import { until } from '../conformance/ground.js'
 import { atEnd } from '../support/cleanup.js'
 import { redisClients } from '../support/clients.js'
 import { startProxy, type TcpProxy } from '../support/proxy.js'
@@ -139,6 +140,31 @@ for (const client of redisClients) {
           await held.release()
           await (await waiting).release()
         })
+
+        for (const [when, terms] of [
+          ['before it is ready', {}],
+          ['later, though its client gives commands up', { commandTimeout: 500 }],
+        ] as const) {
+          it(`${when}: a waiter is told by another connection`, async () => {
+            const redis = client.create(sharedRedis().port)
+            const ways = [proxy.port, sharedRedis().port]
+            redis.duplicate = () => client.create(ways.shift() as number, terms)
+            const patient = { ...options, delay: 9000, blockTime: 15_000, storeTimeout: 5000 }
+            const mine = new RedisMutex(redis, patient)
+            atEnd(() => mine.close())
+            if (when !== 'before it is ready') await (await listening(mine)).release()
+            proxy.pause()
+            const held = await other.acquireLock(key)
+            const waiting = mine.acquireLock(key)
+            waiting.catch(() => {})
+            await queued(1)
+            await until(() => ways.length === 0)
+            await held.release()
+            const lock = await waiting
+            expect(lock.waited, 'before it asks again').to.be.below(9000)
+            await lock.release()
+          })
+        }
 
         it('a busy process does not keep the lock to itself for long', async () => {
           let busy = true

@@ -1,6 +1,7 @@
 import { now } from '../../clock.js'
 import { asNobody } from '../../nobody.js'
 import type { RedisClient } from './client.js'
+import { isGivenUp } from './trip.js'
 
 /** How often a waiting process makes sure that it would be told, in ms. */
 const CHECK = 1000
@@ -107,6 +108,8 @@ class Connection {
   readonly #broken: () => void
   /** The subscription that is not answered yet, and when it was sent. */
   #asked: { at: number } | undefined
+  /** Since when it owes an answer: to the client's own first commands, or to subscriptions. */
+  #owesSince: number | undefined
 
   constructor(client: RedisClient, channel: string, messages: InboxMessages, broken: () => void) {
     this.#client = client
@@ -114,13 +117,14 @@ class Connection {
     this.#messages = messages
     this.#broken = broken
     client.on('error', ignore)
+    client.on('connect', this.#connected)
     client.on('ready', this.#subscribe)
     client.on('close', this.#lost)
     client.on('message', this.#read)
   }
 
   get mute(): boolean {
-    return this.#asked !== undefined && now() - this.#asked.at > 4 * CHECK
+    return this.#owesSince !== undefined && now() - this.#owesSince > 4 * CHECK
   }
 
   /** It will not connect again by itself. */
@@ -133,28 +137,38 @@ class Connection {
     if (this.#client.status === 'ready' || this.#client.status === 'wait') this.#subscribe()
   }
 
+  readonly #connected = (): void => {
+    this.#owesSince = now()
+  }
+
   readonly #subscribe = (): void => {
     if (this.#asked) return
     const asked = { at: now() }
     this.#asked = asked
+    this.#owesSince ??= asked.at
     this.#client.subscribe(this.#channel).then(
       () => {
         if (this.#asked !== asked) return
         this.#asked = undefined
+        this.#owesSince = undefined
         // What was said before has been read by now; of what came later, nothing is known.
         this.heard = asked.at
         if (this.liveSince < Number.POSITIVE_INFINITY) return
         this.liveSince = now()
         this.#messages.live()
       },
-      () => {
-        if (this.#asked === asked) this.#lost()
+      (error: unknown) => {
+        if (this.#asked !== asked) return
+        const since = this.#owesSince
+        this.#lost()
+        if (isGivenUp(error)) this.#owesSince = since
       },
     )
   }
 
   readonly #lost = (): void => {
     this.#asked = undefined
+    this.#owesSince = undefined
     this.heard = Number.NEGATIVE_INFINITY
     this.liveSince = Number.POSITIVE_INFINITY
     this.#broken()
@@ -171,6 +185,7 @@ class Connection {
   }
 
   close(): void {
+    this.#client.off('connect', this.#connected)
     this.#client.off('ready', this.#subscribe)
     this.#client.off('close', this.#lost)
     this.#client.off('message', this.#read)
