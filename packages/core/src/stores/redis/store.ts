@@ -13,7 +13,7 @@ import { lockName, type Names, namesOf } from './names.js'
 import { Replicas, type WaitReplicas } from './replicas.js'
 import type { Verb } from './scripts.js'
 import { type Answer, type Settled, settled, untold } from './trip.js'
-import { Undo } from './undo.js'
+import { type Fate, Undo } from './undo.js'
 import { Watch, type Watcher } from './watch.js'
 
 /** How long one who is refused because Redis is out of reach waits for that, in ms. */
@@ -357,17 +357,14 @@ export class RedisStore implements Store, InboxMessages, Outcomes, Watcher {
     })
   }
 
-  /**
-   * Fails only when the client is done with it: nothing is to pile up before a Redis that hangs.
-   * Gives whether it was answered: else nobody ever tells what becomes of it.
-   */
-  #cancelToTheEnd({ names, owner, stay, wish }: Bid, mayWait: boolean): Promise<boolean> {
-    return new Promise((resolve, rejected) => {
+  /** Gives its fate only when the client is done with it: nothing is to pile up before a Redis that hangs. */
+  #cancelToTheEnd({ names, owner, stay, wish }: Bid, mayWait: boolean): Promise<Fate> {
+    return new Promise((resolve) => {
       const { storeTimeout: timeout } = wish.policy
       const pack = (args: string[]) => void args.push(owner, stay)
-      const answered = () => resolve(true)
-      const failed = (error: MutexStoreError, settled: Settled) => {
-        void settled.then((isOver) => (isOver ? rejected(error) : resolve(false)))
+      const answered = () => resolve('answered')
+      const failed = (_error: MutexStoreError, settled: Settled) => {
+        void settled.then((isOver) => resolve(isOver ? 'failed' : 'given up'))
       }
       this.#courier.send('cancel', { names, timeout, mayWait, pack, answered, failed })
     })

@@ -10,13 +10,16 @@ const REMEMBERED = 10_000
 /** How many are tried again at once of those of which nobody told what became of the last try. */
 const FEW = 32
 
+/** What became of a cancel: Redis has answered, or it can't land any more, or nobody ever tells. */
+export type Fate = 'answered' | 'failed' | 'given up'
+
 /** What an `Undo` asks of the store. */
 export interface Undoing {
   /**
-   * Gives whether Redis has answered: if not, the client has given it up, and it may still land.
+   * Gives its fate once the client has done with it.
    * @param mayWait for others to come along
    */
-  cancel(bid: Bid, mayWait: boolean): Promise<boolean>
+  cancel(bid: Bid, mayWait: boolean): Promise<Fate>
   /** Is there no connection? What is sent then waits for the next one, behind what was sent before. */
   outOfReach(): boolean
   /** Does it owe an answer? What was sent before may land when it goes on, however late. */
@@ -74,28 +77,26 @@ export class Undo {
     // Who asked for the lock may not have been its last holder.
     const long = Math.max(lease, wish.policy.lease) + Math.min(wish.blockTime, REMEMBERED)
     let until = now() + long
-    let isSent = false
-    let wasAnswered = true
+    let fate: Fate | undefined
     for (let pause = 50; now() < until; pause = Math.min(2 * pause, 1000)) {
       // One command is enough for the next connection: more would only pile up until then.
-      if (!isSent || !this.#store.outOfReach()) {
-        const isAgain = isSent
-        isSent = true
-        const cancel = () => this.#store.cancel(bid, isAgain)
-        // When its turn comes, there may be no use in it any more.
-        const late = () => now() < until && !this.#store.hopeless() && cancel()
-        try {
-          wasAnswered = await (wasAnswered || this.#store.hangs() ? cancel() : this.#inTurn(late))
-          if (wasAnswered && !unsure) return
-        } catch {
-          wasAnswered = true
-        }
+      if (!fate || !this.#store.outOfReach()) {
+        fate = await this.#try(bid, fate, until)
+        if (fate === 'answered' && !unsure) return
       }
       if (this.#store.hopeless()) return
       // What has been given up is sent by the next connection, however late there is one.
       if (this.#store.hangs() || (unsure && this.#store.outOfReach())) until = now() + long
       await sleep(pause, undefined, { ref: false })
     }
+  }
+
+  /** @param last the fate of the try before, if there was one */
+  #try(bid: Bid, last: Fate | undefined, until: number): Promise<Fate> {
+    const cancel = () => this.#store.cancel(bid, last !== undefined)
+    if (last !== 'given up' || this.#store.hangs()) return cancel()
+    // When its turn comes, there may be no use in it any more.
+    return this.#inTurn(() => (now() < until && !this.#store.hopeless() ? cancel() : last))
   }
 
   /**
