@@ -7,6 +7,7 @@ import { expect } from 'chai'
 import express5 from 'express'
 import session from 'express-session'
 import express4 from 'express4'
+import { atEnd } from '../support/cleanup.js'
 import { ask, byUser, type RunningApp, running, Signal, until } from './harness.js'
 import { WireClient } from './wire.js'
 
@@ -71,6 +72,50 @@ for (const [name, express] of versions) {
       for (const each of [lock, cart, elsewhere]) {
         await until(() => each.mutex.stats().held === 0, 'all released')
       }
+    })
+
+    it('gives back what it holds when its client leaves while it waits for another lock', async () => {
+      const [first, second] = [make(), make()]
+      const app = express()
+      app.post('/', first, second, tell)
+      const { port } = await listen(app, first)
+      atEnd(() => second.close())
+      const held = await second.mutex.acquireLock('ann')
+      const client = await WireClient.connect(port)
+      client.request('ann')
+      await until(() => second.mutex.stats().waiting === 1, 'the request in line')
+      expect(first.mutex.stats().held).to.equal(1)
+      client.leave()
+      // Long before the lease is over.
+      await until(() => second.mutex.stats().waiting === 0, 'the place given up')
+      await sleep(50)
+      expect(first.mutex.stats().held).to.equal(0)
+      await held.release()
+    })
+
+    it('holds what it holds until who has passed it on is done, when its client leaves the next line', async () => {
+      const [first, second] = [make(), make()]
+      const go = new Signal()
+      const app = express()
+      const working = requestLock.wrap(async (_req, _res, next) => {
+        next()
+        await go.promise
+      })
+      app.post('/', first, working, second, tell)
+      const { port } = await listen(app, first)
+      atEnd(() => second.close())
+      const held = await second.mutex.acquireLock('ann')
+      const client = await WireClient.connect(port)
+      client.request('ann')
+      await until(() => second.mutex.stats().waiting === 1, 'the request in line')
+      client.leave()
+      await until(() => second.mutex.stats().waiting === 0, 'the place given up')
+      await sleep(50)
+      expect(first.mutex.stats().held).to.equal(1)
+      go.fire()
+      await sleep(50)
+      expect(first.mutex.stats().held).to.equal(0)
+      await held.release()
     })
 
     it('takes the lock anew where the request has released it', async () => {

@@ -108,8 +108,10 @@ class ThroughExpress extends Passage<Request, OnBusy> {
     else refusal.answer(request, res)
   }
 
-  /** Express waits for nobody. */
-  protected gone(): void {}
+  /** Express waits for nobody; nobody comes behind, who would end what the request holds already. */
+  protected gone(): void {
+    this.exchange.holds.drop()
+  }
 }
 
 /**
