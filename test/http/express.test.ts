@@ -1,5 +1,6 @@
 import { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Mutex, memoryStore } from '@redismutex/core'
 import { type RequestLock, requestLock } from '@redismutex/express'
@@ -669,6 +670,56 @@ for (const [name, express] of versions) {
         return end.apply(this, args)
       } as typeof res.end
       next()
+    }
+
+    /** Sends through a stream, whose reader is slow, as one does who compresses. */
+    const streaming =
+      (leaving: (stream: PassThrough) => void): express5.RequestHandler =>
+      (_req, res, next) => {
+        const end = res.end.bind(res)
+        const stream = new PassThrough()
+        stream.on('data', () => stream.pause()).on('end', end)
+        res.once('close', () => leaving(stream))
+        res.end = ((body: string) => {
+          stream.write(body)
+          return stream.end(body)
+        }) as unknown as typeof res.end
+        next()
+      }
+
+    // As `compression` does from 1.8.2 on, and as it did before.
+    for (const [what, leaving] of [
+      ['gives up', (stream) => void stream.destroy()],
+      ['waits on', () => {}],
+    ] as [string, (stream: PassThrough) => void][]) {
+      for (const place of ['before', 'after']) {
+        it(`releases when the client leaves one ${place} it who streams, and ${what} then`, async () => {
+          const lock = make()
+          const app = express()
+          const other = streaming(leaving)
+          if (place === 'before') app.use(other, lock)
+          else app.use(lock, other)
+          const ended = new Signal()
+          app.post(
+            '/',
+            requestLock.wrap(async (_req, res) => {
+              res.send('done')
+              ended.fire()
+            }),
+          )
+          const { port, mutex } = await listen(app, lock)
+          const client = await WireClient.connect(port)
+          client.request('ann')
+          await ended.wait('the end')
+          await sleep(20)
+          expect(mutex.stats().held).to.equal(1)
+          const left = performance.now()
+          client.leave()
+          await until(() => mutex.stats().held === 0, 'the release')
+          // Long before the lease is over.
+          expect(performance.now() - left).to.be.lessThan(5000)
+        })
+      }
     }
 
     it('releases when somebody ends the response by an end from before', async () => {

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { Readable } from 'node:stream'
 import type { Abortable, Caller } from '../aborts.js'
 import { ClientGoneError } from '../errors.js'
 import { Holds } from './holds.js'
@@ -140,7 +141,7 @@ export class Exchange implements Caller {
     this.res.end = function end(this: HttpResponse, ...args: unknown[]) {
       exchange.#putOff = true
       try {
-        return outer.apply(this, args)
+        return exchange.#puttingOff(outer.apply(this, args))
       } catch (error) {
         exchange.#putOff = false
         throw error
@@ -167,6 +168,7 @@ export class Exchange implements Caller {
     }
     if (!this.ended) {
       this.#called = true
+      this.#puttingOff(result)
       this.#judge()
     }
     return result
@@ -192,6 +194,23 @@ export class Exchange implements Caller {
   /** Of HEAD Node tells the response nothing, as long as nobody has ended that. */
   #streamClosed(): void {
     if (!this.over) tellClose(this.res)
+  }
+
+  /**
+   * Who compresses gives his stream. When the client has left he either waits for it to read on, or
+   * closes the stream, and never ends the response.
+   */
+  #puttingOff(result: unknown): unknown {
+    if (result instanceof Readable) {
+      this.whenOver(() => result.on('pause', () => result.resume()).resume())
+      result.once('close', () => {
+        if (result.readableEnded) return
+        this.#putOff = false
+        this.#called = false
+        this.holds.drop()
+      })
+    }
+    return result
   }
 
   /** `end` was called: has it taken effect? */
