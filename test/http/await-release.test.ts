@@ -443,6 +443,23 @@ for (const framework of frameworks) {
       expect(await late.wait('the error')).to.include({ code: 'ERR_STREAM_WRITE_AFTER_END' })
     })
 
+    it('does not end the process by what comes when it would be over without us', async () => {
+      const failed = new Signal<unknown>()
+      const setup = { store: memoryStore(), awaitRelease: true }
+      const app = await framework.start(setup, async ({ takeOver }) => {
+        const res = takeOver()
+        res.end('first')
+        await sleep(5)
+        expect(res.writableFinished).to.equal(false)
+        res.end('second')
+        res.write('third', failed.fire)
+        await failed.promise
+      })
+      expect(await ask(app.url, 'ann')).to.include({ status: 200, text: 'first' })
+      expect(await failed.wait('the error')).to.include({ code: 'ERR_STREAM_WRITE_AFTER_END' })
+      await until(() => app.mutex.stats().held === 0, 'the release')
+    })
+
     it('leaves its connection as it was, if it was out before its end', async () => {
       const second = new Signal()
       const ended = new Signal()

@@ -310,6 +310,25 @@ describe('HTTP/2', () => {
     })
   }
 
+  it('sends what was answered when more is written before the release', async () => {
+    const failed = new Signal<unknown>()
+    const { mutex, port } = await serve(
+      async (_request, reply) => {
+        const { raw } = reply.hijack()
+        raw.end('answered')
+        await sleep(5)
+        raw.write('late', 'utf8', failed.fire as never)
+      },
+      { awaitRelease: true },
+    )
+    const stream = send(open(port), '/')
+    stream.resume()
+    await once(stream, 'close')
+    expect(stream.rstCode).to.equal(0)
+    expect(await failed.wait('the error')).to.include({ code: 'ERR_STREAM_WRITE_AFTER_END' })
+    await until(() => mutex.stats().held === 0, 'the release')
+  })
+
   it('gives a stream as slowly as it is read, and holds meanwhile', async () => {
     let made = 0
     const { mutex, port } = await serve((_request, reply) => {

@@ -86,6 +86,8 @@ export class CorkedAnswer implements LastBytes {
     this.#cork(socket, inner)
     // One that was out but for its end is finished at once, and the next answer is due there.
     this.res.once('finish', () => this.flush())
+    // It would be over now, and what is written too late be nobody's error, to end the process.
+    this.res.once('prefinish', () => process.nextTick(() => this.res.on('error', () => {})))
   }
 }
 

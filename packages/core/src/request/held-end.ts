@@ -26,8 +26,10 @@ export class HeldEnd implements LastBytes {
     const held = this
     const write = res.write as Method
     res.write = function (this: Http2ServerResponse, ...args: unknown[]) {
-      held.flush()
-      return write.apply(this, args)
+      if (!held.#args) return write.apply(this, args)
+      // It would close the stream of what is still to be sent, and is to find it closed instead.
+      res.stream.once('close', () => write.apply(this, args))
+      return false
     } as typeof res.write
   }
 
