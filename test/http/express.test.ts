@@ -491,6 +491,37 @@ for (const [name, express] of versions) {
       expect(order.slice(0, 2)).to.deep.equal(['passed on', 'done'])
     })
 
+    it('holds on for who comes behind one that leaves it to a callback to pass the request on', async () => {
+      const [go, pass] = [new Signal(), new Signal()]
+      const order: string[] = []
+      let first: AbortSignal | undefined
+      const app = await wrapped(
+        requestLock.wrap(async (req, _res, next) => {
+          order.push('left to a callback')
+          first ??= req.lock?.signal
+          void pass.promise.then(() => next())
+        }),
+        requestLock.wrap(async (_req, res) => {
+          order.push('begun')
+          await go.promise
+          order.push('done')
+          res.send('done')
+        }),
+      )
+      const client = await WireClient.connect(app.port)
+      client.request('ann')
+      await until(() => order.length === 1, 'the middleware')
+      client.leave()
+      await until(() => first?.aborted === true, 'the word that the client has left')
+      const second = ask(app.url, 'ann')
+      await until(() => app.mutex.stats().waiting === 1, 'the next one in line')
+      pass.fire()
+      await until(() => order.length === 2, 'the handler')
+      go.fire()
+      expect((await second).status).to.equal(200)
+      expect(order.slice(0, 3)).to.deep.equal(['left to a callback', 'begun', 'done'])
+    })
+
     it('gives back what is over when a middleware is done last that has passed the request on', async () => {
       const go = new Signal()
       const order: string[] = []

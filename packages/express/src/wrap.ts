@@ -14,7 +14,9 @@ export type AnyHandler<P, ResBody, ReqBody, Query, Locals extends Record<string,
  * has answered, and so that it is given back when a handler ends after its client has left.
  *
  * Done is when the promise that the handler gives has settled; for a handler that gives none the end
- * of the response stands for it. What it throws or rejects with goes to `next`, on Express 4 too.
+ * of the response stands for it. If its client has left then, a handler that takes `next` and has not
+ * called it may still do so: that is waited for until the lease is over, 10 s or less.
+ * What it throws or rejects with goes to `next`, on Express 4 too.
  *
  * @throws TypeError for what is no handler
  * @example
@@ -40,6 +42,8 @@ export function wrap<
       }`,
     )
   }
+  // Who takes `next` may have left it to a callback: whoever comes behind is to run under the lock, too.
+  const left = handler.length < 3 ? 'nobody' : 'unknown'
   const wrapped: RequestHandler<P, ResBody, ReqBody, Query, Locals> = (req, res, next) => {
     const holds = Exchange.of(res)?.holds
     let passedOn = false
@@ -72,7 +76,7 @@ export function wrap<
       return
     }
     result.then(
-      () => holds?.done(passedOn ? undefined : 'nobody'),
+      () => holds?.done(passedOn ? undefined : left),
       // `next(undefined)` would go on as if nothing had happened.
       (error) => failed(error || new Error('Rejected promise')),
     )
