@@ -29,7 +29,8 @@ async function runEverything() {
   const apart = [
     ['http/[a-n]*.test.ts'],
     ['http/[o-z]*.test.ts'],
-    ['faults'],
+    ['faults/[a-h]*.test.ts'],
+    ['faults/[i-z]*.test.ts'],
     ['replies', 'examples', 'packaging'],
     ['processes', 'runner', 'chaos'],
     ['deployments', 'quorum'],
