@@ -126,7 +126,7 @@ for (const client of redisClients) {
 
         beforeEach(async () => {
           const redis = client.create(sharedRedis().port)
-          redis.duplicate = () => client.create(proxy.port)
+          redis.duplicate = (override) => client.create(proxy.port, override)
           deaf = new RedisMutex(redis, options)
           atEnd(() => deaf.close())
           await deaf.runExclusive(freshKey(), () => {})
@@ -148,7 +148,8 @@ for (const client of redisClients) {
           it(`${when}: a waiter is told by another connection`, async () => {
             const redis = client.create(sharedRedis().port)
             const ways = [proxy.port, sharedRedis().port]
-            redis.duplicate = () => client.create(ways.shift() as number, terms)
+            redis.duplicate = (override) =>
+              client.create(ways.shift() as number, { ...override, ...terms })
             const patient = { ...options, delay: 9000, blockTime: 15_000, storeTimeout: 5000 }
             const mine = new RedisMutex(redis, patient)
             atEnd(() => mine.close())

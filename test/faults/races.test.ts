@@ -148,7 +148,7 @@ describe('what happens at the same time', () => {
   it('a grant by push that was long on its way: it is over, and is asked for again', async () => {
     const proxy = await startProxy(sharedRedis().port)
     const redis = create()
-    redis.duplicate = () => client!.create(proxy.port)
+    redis.duplicate = (override) => client!.create(proxy.port, override)
     const mutex = await mutexOn(redis, { delay: 12_000, lease: 300 })
     const [first, third] = [await mutexOn(create()), await mutexOn(create())]
     const held = await first.acquireLock(key)
@@ -379,7 +379,8 @@ describe('what happens at the same time', () => {
     const proxy = await startProxy(sharedRedis().port)
     const redis = create()
     let made = 0
-    redis.duplicate = () => client!.create(made++ === 0 ? proxy.port : sharedRedis().port)
+    redis.duplicate = (override) =>
+      client!.create(made++ === 0 ? proxy.port : sharedRedis().port, override)
     const [mutex, other] = [await mutexOn(redis, options), await mutexOn(create(), options)]
     const held = await other.acquireLock(key)
     const waiting = mutex.acquireLock(key)

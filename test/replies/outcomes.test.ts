@@ -95,7 +95,7 @@ describe('a command', () => {
     stage = { proxy, server, look: client.create(server.port) }
     const redis = client.create(proxy.port)
     // What goes wrong happens to commands alone.
-    redis.duplicate = () => client.create(server.port)
+    redis.duplicate = (override) => client.create(server.port, override)
     const options = { blockTime: PATIENCE, delay: 300, expiry: 20_000, lease: LEASE }
     mutex = new RedisMutex(redis, { ...options, storeTimeout: STORE_TIMEOUT })
     // It may have to wait for a Redis that is frozen, or comes back.
