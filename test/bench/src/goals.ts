@@ -1,5 +1,5 @@
 import type { MetricName } from './metrics.js'
-import { bestPeer, type Entry, type Outcome } from './results.js'
+import { bestPeer, type Outcome, ratio } from './results.js'
 
 /** What is to be reached, as a ratio within one run where that can be. */
 export interface Goal {
@@ -20,21 +20,16 @@ export interface Judgement {
   readonly met: boolean
 }
 
-const ours = (outcome: Outcome, metric: MetricName): number => of(outcome.ours, metric)
-
-const of = (entry: Entry | undefined, metric: MetricName): number =>
-  entry?.median(metric) ?? Number.NaN
-
 const toFloor = (metric: MetricName) => (outcome: Outcome) =>
-  ours(outcome, metric) / of(outcome.floor, metric)
+  ratio(outcome.ours, outcome.floor, metric)
 
 const toBestPeer = (metric: MetricName) => (outcome: Outcome) =>
-  ours(outcome, metric) / of(bestPeer(outcome, metric), metric)
+  ratio(outcome.ours, bestPeer(outcome, metric), metric)
 
 const toAsyncMutex = (outcome: Outcome) =>
-  ours(outcome, 'locks') / of(outcome.named('async-mutex'), 'locks')
+  ratio(outcome.ours, outcome.named('async-mutex'), 'locks')
 
-const own = (metric: MetricName) => (outcome: Outcome) => ours(outcome, metric)
+const own = (metric: MetricName) => (outcome: Outcome) => outcome.ours?.median(metric) ?? Number.NaN
 
 function goal(
   scenario: string,

@@ -16,7 +16,7 @@ const quick: Pace = { rounds: 1, duration: 200, warmUp: 100, full: false }
 
 const usage = `pnpm bench [scenario …] [options]
 
-  --rounds N      how often each contestant runs (3)
+  --rounds N      how often each contestant is measured (5)
   --duration MS   how long each time (1500)
   --only NAME     only this contestant, or ours, floor or peer; more than once for several
   --quick         a short look at whether it runs: the figures say nothing
@@ -31,7 +31,7 @@ export function readOptions(args: string[]): Options {
       args,
       allowPositionals: true,
       options: {
-        rounds: { type: 'string', default: '3' },
+        rounds: { type: 'string', default: '5' },
         duration: { type: 'string', default: '1500' },
         only: { type: 'string', multiple: true },
         quick: { type: 'boolean', default: false },
@@ -52,7 +52,7 @@ export function readOptions(args: string[]): Options {
       scenarios: scenarios
         .filter(({ name }) => positionals.length === 0 || positionals.includes(name))
         .map((scenario) => only(scenario, values.only)),
-      pace: values.quick ? quick : { ...full, warmUp: 2000, full: true },
+      pace: values.quick ? quick : { ...full, warmUp: 3000, full: true },
       whole: positionals.length === 0 && !values.only && !values.quick,
       command: ['npx -y pnpm@12 bench', ...args].join(' '),
     }

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { atExit } from '../../support/cleanup.js'
 import type { Answer, Call, Task } from './programs/program.js'
 
 /** The longest that a step may take, in ms: nothing may keep the benchmark from ending. */
@@ -23,6 +24,11 @@ export class Process {
       env: { ...process.env, NODE_ENV: 'production' },
       execArgv: [...process.execArgv, '--expose-gc'],
     })
+    // One that is paused does not hear that the benchmark has ended.
+    this.#child.once(
+      'exit',
+      atExit(() => this.#child.kill('SIGKILL')),
+    )
   }
 
   /** Resolves when it is ready for its first step. */
@@ -39,6 +45,15 @@ export class Process {
   async call<Result>(step: string, input?: unknown): Promise<Result> {
     this.#child.send({ step, input } satisfies Call)
     return (await this.#answer()) as Result
+  }
+
+  /** Stops it where it is, until it is resumed. */
+  pause(): void {
+    this.#child.kill('SIGSTOP')
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT')
   }
 
   async end(): Promise<void> {

@@ -48,6 +48,17 @@ export class Outcome {
   }
 }
 
+/** How much one has of what another has: the median of the rounds, in each of which they were side by side. */
+export function ratio(
+  entry: Entry | undefined,
+  other: Entry | undefined,
+  metric: MetricName,
+): number {
+  const figures = entry?.all(metric) ?? []
+  const others = other?.all(metric) ?? []
+  return median(others.map((figure, round) => (figures[round] ?? Number.NaN) / figure))
+}
+
 /** Which of the others does best by this metric. */
 export function bestPeer(outcome: Outcome, metric: MetricName): Entry | undefined {
   const sign = metrics[metric].better === 'more' ? -1 : 1

@@ -1,7 +1,7 @@
-import { type RedisServer, startRedis } from '../../support/redis.js'
+import { startRedis } from '../../support/redis.js'
 import { connect } from './contestants/connection.js'
 import { Outcome } from './results.js'
-import type { Ground, Scenario } from './scenarios/scenario.js'
+import type { Scenario } from './scenarios/scenario.js'
 
 export interface Pace {
   readonly rounds: number
@@ -10,42 +10,41 @@ export interface Pace {
   readonly full: boolean
 }
 
-/** Runs all contestants in turn, round after round, each round beginning with another one. */
+/**
+ * Prepares all contestants, each with a Redis of its own, and measures them in turn, round after round,
+ * each round beginning with another one: a machine that is slower for a while is so for all.
+ */
 export async function runScenario(
   scenario: Scenario,
-  pace: Pace,
+  { rounds, ...pace }: Pace,
   told: (what: string) => void,
 ): Promise<Outcome> {
   const outcome = new Outcome(scenario)
-  const { entries } = outcome
-  const rounds = Math.min(pace.rounds, scenario.rounds ?? pace.rounds)
-  for (let round = 0; round < rounds; round++) {
-    for (let turn = 0; turn < entries.length; turn++) {
-      const entry = entries[(turn + round) % entries.length]
-      if (!entry) continue
-      told(`round ${round + 1} of ${rounds}: ${entry.contestant.name}`)
+  const crew = outcome.entries.map((entry) => ({ entry, name: entry.contestant.name }))
+  const stops: (() => unknown)[] = []
+  try {
+    const ready = []
+    for (const { entry, name } of crew) {
+      told(`warming up: ${name}`)
       const server = await startRedis()
-      try {
-        entry.rounds.push(await measure(scenario, entry.contestant, server, pace))
-      } finally {
-        await server.stop()
+      stops.push(() => server.stop())
+      const redis = await connect(server.port)
+      stops.push(() => redis.disconnect())
+      const { port } = server
+      const contestant = await scenario.prepare(entry.contestant, { port, redis, ...pace })
+      ready.push({ entry, name, contestant })
+    }
+    const times = scenario.once ? 1 : rounds
+    for (let round = 0; round < times; round++) {
+      const first = round % ready.length
+      for (const { entry, name, contestant } of [...ready.slice(first), ...ready.slice(0, first)]) {
+        told(`round ${round + 1} of ${times}: ${name}`)
+        entry.rounds.push(await contestant.measure())
       }
     }
+    for (const { contestant } of ready) await contestant.close()
+  } finally {
+    for (const stop of stops.reverse()) await stop()
   }
   return outcome
-}
-
-async function measure(
-  scenario: Scenario,
-  contestant: Outcome['entries'][number]['contestant'],
-  { port }: RedisServer,
-  { duration, warmUp, full }: Pace,
-) {
-  const redis = await connect(port)
-  const ground: Ground = { port, redis, duration, warmUp, full }
-  try {
-    return await scenario.measure(contestant, ground)
-  } finally {
-    redis.disconnect()
-  }
 }

@@ -24,8 +24,12 @@ export const barePush: Contestant = {
     return {
       acquire: async (key) => {
         const told = once(subscriber, 'message')
-        const taken = await redis.set(key, 'taken', 'PX', 60_000, 'NX')
-        if (taken === null) await told
+        const take = () => redis.set(key, 'taken', 'PX', 60_000, 'GET')
+        if ((await take()) === 'taken') {
+          await told
+          // Afterwards, since it takes no part in waking: whoever comes next is to find it taken.
+          setImmediate(take)
+        }
         return () => redis.evalsha(sha, 1, key, 'passed on', CHANNEL)
       },
       close: async () => {

@@ -46,8 +46,8 @@ export async function start(): Promise<Program> {
           url: `http://127.0.0.1:${port}`,
           connections,
           duration: FOREVER,
-          // Nobody is to be given up.
-          timeout: 60,
+          // Nobody is to be given up, not even while this process is paused.
+          timeout: FOREVER,
           setupClient: (client) => client.setRequests(requestsOf(clients++, users)),
         },
         () => {},

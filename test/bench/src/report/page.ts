@@ -26,9 +26,12 @@ ${facts.environment.map((line) => `- ${line}`).join('\n')}
 
 ## How it is measured
 
-- All contestants of a scenario run in turn, ${facts.rounds} rounds at most, each round beginning with another
-  one; each in processes of its own, on a Redis of its own, for ${facts.duration} s after a warm-up.
-- Shown are the median of all rounds and, in brackets, the lowest and the highest.
+- All contestants of a scenario run in turn, in ${facts.rounds} rounds, each round beginning with another one; each
+  in processes of its own and on a Redis of its own, which stay for all rounds, for ${facts.duration} s each time.
+- Before the first round each runs for a while unmeasured, web servers so long that their code is
+  compiled: it takes them about 10 s. Who isn't measured rests; the load on a web server is stopped.
+- Shown are the median of all rounds and, in brackets, the lowest and the highest. Ratios are the
+  medians of those within each round: other machines of the same host make this one faster and slower.
 - *Wait* is from asking for a lock to having it, of all locks; those that were still waited for at the end
   count, too.
 - *Commands* are those that clients send, by \`INFO commandstats\`. What scripts call inside Redis is

@@ -1,6 +1,6 @@
 import type { Judgement } from '../goals.js'
 import { type MetricName, metrics } from '../metrics.js'
-import { bestPeer, type Outcome } from '../results.js'
+import { bestPeer, type Outcome, ratio } from '../results.js'
 import { shown, shownWithSpread } from './format.js'
 
 export type Row = readonly string[]
@@ -18,8 +18,8 @@ export function tableOf(outcome: Outcome): readonly [Row, ...Row[]] {
     for (const metric of scenario.metrics) {
       row.push(shownWithSpread(entry.median(metric), entry.all(metric)))
     }
-    if (floor) row.push(shown(entry.median(headline) / floor.median(headline)))
-    if (best) row.push(shown(entry.median(headline) / best.median(headline)))
+    if (floor) row.push(shown(ratio(entry, floor, headline)))
+    if (best) row.push(shown(ratio(entry, best, headline)))
     return row
   })
   return [head, ...rows]

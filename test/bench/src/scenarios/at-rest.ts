@@ -8,7 +8,7 @@ import type { Figures } from '../metrics.js'
 import { Process } from '../process.js'
 import type { ProcessMemory } from '../programs/sweep.js'
 import { callsBetween, redisUsage } from '../redis-usage.js'
-import type { Ground, Scenario } from './scenario.js'
+import { atOnce, type Ground, type Scenario } from './scenario.js'
 
 const HELD = 10_000
 /** As many as are asked for at once, so that nobody's commands time out. */
@@ -25,9 +25,9 @@ export const atRest: Scenario = {
     'would in using(), simple-redis-mutex never does; with their 10 s (redlock) and 30 s, the locks ' +
     'just end.',
   contestants: [redismutex, redisSemaphore, redlock, redlockUniversal, simpleRedisMutex],
-  rounds: 1,
+  once: true,
   metrics: ['idleCommands', 'idleClientCpu', 'idleRedisCpu', 'redisPerLock', 'heapPerLock'],
-  measure,
+  prepare: atOnce(measure),
 }
 
 async function measure(contestant: Contestant, { port, redis, full }: Ground): Promise<Figures> {

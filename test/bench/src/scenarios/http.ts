@@ -5,13 +5,12 @@ import { redlock, redlockPolling } from '../contestants/redlock.js'
 import { redlockUniversal, redlockUniversalPolling } from '../contestants/redlock-universal.js'
 import { simpleRedisMutex } from '../contestants/simple-redis-mutex.js'
 import { withoutLock } from '../contestants/without-lock.js'
-import type { Figures } from '../metrics.js'
 import { Process } from '../process.js'
 import type { Load, LoadResult } from '../programs/load.js'
 import type { ServerRun } from '../programs/server.js'
 import { callsBetween, redisUsage } from '../redis-usage.js'
 import { percentile } from '../statistics.js'
-import type { Ground, Scenario } from './scenario.js'
+import type { Ground, Ready, Scenario } from './scenario.js'
 
 type Setting = ServerRun & Omit<Load, 'port'>
 
@@ -37,14 +36,13 @@ function scenariosOf(framework: keyof typeof names): Scenario[] {
       `${setting.connections} connections. Peers in a middleware written by hand, that gives locks ` +
       'back whatever the client does.',
     contestants: [...contestants, simpleRedisMutex],
-    rounds: 2,
     metrics: [
       ...(setting.work > 0
         ? (['latency99', 'requests'] as const)
         : (['requests', 'latency99'] as const)),
       ...(['latency50', 'latencyMax', 'requestCommands', 'serverCpu', 'requestRedisCpu'] as const),
     ],
-    measure: (contestant, ground) => measure({ framework, ...setting }, contestant, ground),
+    prepare: (contestant, ground) => prepare({ framework, ...setting }, contestant, ground),
   })
   return [
     scenario('10000-users', '10,000 users', uncontended, {
@@ -64,11 +62,14 @@ function scenariosOf(framework: keyof typeof names): Scenario[] {
 export const expressScenarios: readonly Scenario[] = scenariosOf('express')
 export const fastifyScenarios: readonly Scenario[] = scenariosOf('fastify')
 
-async function measure(
+/** How long it is not looked at the answers when the load goes on, in ms: some have waited meanwhile. */
+const SETTLING = 300
+
+async function prepare(
   { framework, work, connections, users }: Setting,
   contestant: Contestant,
   ground: Ground,
-): Promise<Figures> {
+): Promise<Ready> {
   const task = { contestant: contestant.name, port: ground.port }
   const [server, client] = await Promise.all([
     Process.start({ program: 'server', ...task }),
@@ -77,23 +78,34 @@ async function measure(
   const port = await server.call<number>('listen', { framework, work } satisfies ServerRun)
   const collect = (duration: number) => client.call<LoadResult>('collect', duration)
   await client.call('begin', { port, connections, users } satisfies Load)
-  // Twice as long as others: the first requests find code that is not compiled yet.
-  await collect(2 * ground.warmUp)
-  const before = await redisUsage(ground.redis)
-  const cpuBefore = await server.call<number>('cpu')
-  const { latencies, elapsed } = await collect(ground.duration)
-  const cpuAfter = await server.call<number>('cpu')
-  const after = await redisUsage(ground.redis)
-  await client.end()
-  await server.end()
-  const requests = latencies.length
+  // Much longer than others: it takes some 100,000 requests until all code is compiled.
+  await collect(4 * ground.warmUp)
+  client.pause()
   return {
-    requests: (requests / elapsed) * 1000,
-    latency50: percentile(latencies, 50),
-    latency99: percentile(latencies, 99),
-    latencyMax: percentile(latencies, 100),
-    requestCommands: callsBetween(before, after, contestant.sends) / requests,
-    serverCpu: ((cpuAfter - cpuBefore) / requests) * 1000,
-    requestRedisCpu: ((after.cpu - before.cpu) / requests) * 1000,
+    async measure() {
+      client.resume()
+      await collect(SETTLING)
+      const before = await redisUsage(ground.redis)
+      const cpuBefore = await server.call<number>('cpu')
+      const { latencies, elapsed } = await collect(ground.duration)
+      const cpuAfter = await server.call<number>('cpu')
+      const after = await redisUsage(ground.redis)
+      client.pause()
+      const requests = latencies.length
+      return {
+        requests: (requests / elapsed) * 1000,
+        latency50: percentile(latencies, 50),
+        latency99: percentile(latencies, 99),
+        latencyMax: percentile(latencies, 100),
+        requestCommands: callsBetween(before, after, contestant.sends) / requests,
+        serverCpu: ((cpuAfter - cpuBefore) / requests) * 1000,
+        requestRedisCpu: ((after.cpu - before.cpu) / requests) * 1000,
+      }
+    },
+    async close() {
+      client.resume()
+      await client.end()
+      await server.end()
+    },
   }
 }

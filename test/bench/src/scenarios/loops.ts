@@ -5,22 +5,18 @@ import type { Loops, LoopsResult, LoopsRun } from '../programs/loops.js'
 import { callsBetween, redisUsage } from '../redis-usage.js'
 import { sorted } from '../samples.js'
 import { fairness, percentile, slidingSums } from '../statistics.js'
-import type { Ground, Scenario } from './scenario.js'
+import type { Ground, Ready, Scenario } from './scenario.js'
 
-export interface LoopsScenario extends Omit<Scenario, 'measure'>, Loops {
+export interface LoopsScenario extends Omit<Scenario, 'prepare'>, Loops {
   readonly processes: number
 }
 
 /** A scenario in which loops in one or more processes take locks as fast as they get them. */
 export function loopsScenario(set: LoopsScenario): Scenario {
-  return { ...set, measure: (contestant, ground) => measure(set, contestant, ground) }
+  return { ...set, prepare: (contestant, ground) => prepare(set, contestant, ground) }
 }
 
-async function measure(
-  set: LoopsScenario,
-  contestant: Contestant,
-  ground: Ground,
-): Promise<Figures> {
+async function prepare(set: LoopsScenario, contestant: Contestant, ground: Ground): Promise<Ready> {
   const { loops, keys, hold } = set
   const crew = await Process.startAll(set.processes, {
     program: 'loops',
@@ -32,24 +28,39 @@ async function measure(
     return Promise.all(crew.map((member) => member.call<LoopsResult>('run', input)))
   }
   await run(ground.warmUp)
-  const before = await redisUsage(ground.redis)
-  const results = await run(ground.duration)
-  const after = await redisUsage(ground.redis)
-  await Promise.all(crew.map((member) => member.end()))
+  return {
+    async measure() {
+      const before = await redisUsage(ground.redis)
+      const results = await run(ground.duration)
+      const after = await redisUsage(ground.redis)
+      return figuresOf(results, set, ground.duration, {
+        calls: callsBetween(before, after, contestant.sends),
+        cpu: after.cpu - before.cpu,
+      })
+    },
+    close: async () => void (await Promise.all(crew.map((member) => member.end()))),
+  }
+}
 
+function figuresOf(
+  results: readonly LoopsResult[],
+  { hold }: LoopsScenario,
+  duration: number,
+  redis: { readonly calls: number; readonly cpu: number },
+): Figures {
   const shares = results.flatMap((result) => result.shares)
   const inTime = shares.reduce((sum, share) => sum + share, 0)
   const waits = sorted(results.map((result) => result.waits))
   const cpu = results.reduce((sum, result) => sum + result.cpu, 0)
   const p99 = percentile(waits, 99)
   return {
-    locks: (inTime / ground.duration) * 1000,
+    locks: (inTime / duration) * 1000,
     p50: percentile(waits, 50),
     p99,
     longest: percentile(waits, 100),
-    commands: callsBetween(before, after, contestant.sends) / waits.length,
+    commands: redis.calls / waits.length,
     clientCpu: (cpu / waits.length) * 1000,
-    redisCpu: ((after.cpu - before.cpu) / waits.length) * 1000,
+    redisCpu: (redis.cpu / waits.length) * 1000,
     fairness: fairness(shares),
     ...(hold > 0 && { fifo: p99 / perfectFifo(results, shares.length) }),
   }

@@ -6,7 +6,7 @@ import type { Figures } from '../metrics.js'
 import { Process } from '../process.js'
 import type { ProcessMemory, SweepResult, SweepRun } from '../programs/sweep.js'
 import { type RedisUsage, redisUsage } from '../redis-usage.js'
-import type { Ground, Scenario } from './scenario.js'
+import { atOnce, type Ground, type Scenario } from './scenario.js'
 
 /** The longest that Redis may take to forget what has expired, in ms. */
 const FORGETTING = 40_000
@@ -20,9 +20,9 @@ export const millionKeys: Scenario = {
     '1,000 keys for comparison. Memory is what is left more than before, when Redis has forgotten ' +
     'what expires and the process has collected its garbage.',
   contestants: [redismutex, floor, redisSemaphore],
-  rounds: 1,
+  once: true,
   metrics: ['locks', 'clientCpu', 'redisCpu', 'clientRise', 'redisRise', 'redisLeft', 'heapLeft'],
-  measure,
+  prepare: atOnce(measure),
 }
 
 async function measure({ name }: Contestant, ground: Ground): Promise<Figures> {

@@ -4,14 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { requestLock } from '@redismutex/express'
 import express, { type Request, type RequestHandler, type Response } from 'express'
 import { connect } from '../contestants/connection.js'
-import { adapterOptions, type Guard, type MakeServer, underLock } from './server.js'
+import { adapterOptions, type Guard, KEEP_ALIVE, type MakeServer, underLock } from './server.js'
 
 const keyOf = (req: Request): string => `user:${req.params.id}`
 
 export const makeExpress: MakeServer = async (guard, work) => {
   const app = express()
   app.post('/users/:id', ...(await handlers(guard, work)))
-  const server = createServer(app).listen(0, '127.0.0.1')
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE }, app).listen(0, '127.0.0.1')
   await once(server, 'listening')
   return server
 }

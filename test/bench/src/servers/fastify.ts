@@ -2,14 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { requestLock } from '@redismutex/fastify'
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { connect } from '../contestants/connection.js'
-import { adapterOptions, type Guard, type MakeServer, underLock } from './server.js'
+import { adapterOptions, type Guard, KEEP_ALIVE, type MakeServer, underLock } from './server.js'
 
 const path = '/users/:id'
 const userOf = (request: FastifyRequest): string => (request.params as { id: string }).id
 const keyOf = (request: FastifyRequest): string => `user:${userOf(request)}`
 
 export const makeFastify: MakeServer = async (guard, work) => {
-  const app = fastify()
+  const app = fastify({ keepAliveTimeout: KEEP_ALIVE })
   await addRoute(app, guard, work)
   await app.listen({ port: 0, host: '127.0.0.1' })
   return app.server

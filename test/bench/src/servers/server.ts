@@ -18,6 +18,9 @@ export const adapterOptions = {
   maxWaiting: Number.POSITIVE_INFINITY,
 }
 
+/** How long a connection may be quiet, in ms: longer than the load is paused. */
+export const KEEP_ALIVE = 3_600_000
+
 /**
  * Runs the handler under the lock. The client may leave while its request waits: then the lock that
  * comes is given back and nothing is run. It may leave while the handler runs: the lock is kept
