@@ -5,6 +5,7 @@ import {
   type Lock,
   Mutex,
   MutexExpiredError,
+  MutexLockError,
   MutexLostError,
   MutexQueueFullError,
   MutexStoreError,
@@ -306,6 +307,129 @@ describe('a line', () => {
     controller.abort()
     expect(await releasing).to.be.instanceOf(MutexUnlockError)
     expect(await waiting).to.equal(signal.reason)
+  })
+
+  describe('that has been busy, and whose last holder is done', () => {
+    let mutex: Mutex
+    let tenure: Tenure
+    let released: Promise<void>
+    let isReleased: boolean
+
+    beforeEach(async () => {
+      mutex = create({ lease: 5000 })
+      const [first, last] = [mutex.acquireLock('key'), mutex.acquireLock('key')]
+      tenure = puppet.asked[0] as Tenure
+      puppet.grant(tenure, 5000)
+      await (await first).release()
+      isReleased = false
+      released = (await last).release()
+      const told = () => {
+        isReleased = true
+      }
+      released.then(told, told)
+    })
+
+    it('keeps the lock until the sockets have been read once more, for who comes then', async () => {
+      await turns(1)
+      expect(isReleased).to.equal(false)
+      const next = await mutex.acquireLock('key')
+      await released
+      await turns()
+      expect(next.signal.aborted).to.equal(false)
+      expect(puppet.released).to.deep.equal([])
+      await next.release()
+      expect(puppet.released).to.deep.equal([tenure])
+      expect(puppet.asked).to.deep.equal([tenure])
+    })
+
+    it('gives it back if nobody comes, and then tells who released it', async () => {
+      await turns(1)
+      expect(puppet.released).to.deep.equal([])
+      await released
+      expect(puppet.released).to.deep.equal([tenure])
+      const next = mutex.acquireLock('key')
+      expect(puppet.asked).to.have.length(2)
+      puppet.grant(puppet.asked[1])
+      await (await next).release()
+    })
+
+    it('has it for one who only tries', async () => {
+      const lock = await mutex.acquireLock('key', { blocking: false })
+      expect(await rejection(mutex.acquireLock('key', { blocking: false }))).to.be.instanceOf(
+        MutexLockError,
+      )
+      await lock.release()
+    })
+
+    it('has it for those who come at once in the order in which they came', async () => {
+      const order: number[] = []
+      const come = (n: number) => mutex.runExclusive('key', () => order.push(n))
+      await Promise.all([come(1), come(2), come(3)])
+      expect(order).to.deep.equal([1, 2, 3])
+      expect(puppet.released).to.deep.equal([tenure])
+    })
+
+    it('gives it back at once for those who have come elsewhere meanwhile', async () => {
+      tenure.contended = true
+      stall(3)
+      const next = mutex.acquireLock('key')
+      expect(puppet.released).to.deep.equal([tenure])
+      await released
+      puppet.grant(puppet.asked[1])
+      await (await next).release()
+    })
+
+    it('does not give it to anybody when its lease is nearly over', async () => {
+      tenure.deadline = performance.now() + 50
+      const next = mutex.acquireLock('key')
+      expect(puppet.released).to.deep.equal([tenure])
+      puppet.grant(puppet.asked[1])
+      await (await next).release()
+    })
+
+    it('says so if the store has given it to others meanwhile', async () => {
+      ;(tenure.asker as Line).lose(tenure)
+      expect(await rejection(released)).to.be.instanceOf(MutexUnlockError)
+      await turns()
+      expect(puppet.released).to.deep.equal([])
+      const next = mutex.acquireLock('key')
+      puppet.grant(puppet.asked[1])
+      await (await next).release()
+    })
+
+    it('tells what the store says of it', async () => {
+      puppet.store.release = async () => false
+      expect(await rejection(released)).to.be.instanceOf(MutexUnlockError)
+    })
+
+    it('is drained only when it has been given back', async () => {
+      await mutex.drain()
+      expect(puppet.released).to.deep.equal([tenure])
+    })
+
+    it('gives it back when the mutex is closed', async () => {
+      await mutex.close()
+      expect(puppet.released).to.deep.equal([tenure])
+    })
+  })
+
+  it('gives back at once what only one has held', async () => {
+    const mutex = create({ lease: 5000 })
+    const lock = mutex.acquireLock('key')
+    puppet.grant(puppet.asked[0], 5000)
+    void (await lock).release()
+    expect(puppet.released).to.have.length(1)
+  })
+
+  it('gives back at once what others elsewhere wait for', async () => {
+    const mutex = create({ lease: 5000 })
+    const [first, last] = [mutex.acquireLock('key'), mutex.acquireLock('key')]
+    puppet.grant(puppet.asked[0], 5000)
+    await (await first).release()
+    const [tenure] = puppet.asked as [Tenure]
+    tenure.contended = true
+    void (await last).release()
+    expect(puppet.released).to.deep.equal([tenure])
   })
 
   it('is drained when the store has answered the release, and not before', async () => {

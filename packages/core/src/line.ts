@@ -27,9 +27,13 @@ const SPARE = 100
  *
  * Either nothing is `held`, and `asked` is what the store has been asked for on behalf of the first
  * of those who wait; or `held` is this process's tenure, and `holder` has it. (Now and then there is
- * neither `asked` nor `holder` for a turn of the event loop: after the first has left, or in a pause
- * between two holders.) When the holder is done, the tenure passes to the next in line without a
- * command, or goes back to the store in the same command that asks for the next.
+ * neither `asked` nor `holder` for a turn of the event loop: after the first has left, in a pause
+ * between two holders, or while the tenure lingers.) When the holder is done, the tenure passes to the
+ * next in line without a command, or goes back to the store in the same command that asks for the next.
+ *
+ * Where it has been passed on before, it lingers when nobody is next: whoever comes before the sockets
+ * have been read once more finds it here. Else a server that is busy with one user would take and give
+ * back a lock for every few requests.
  */
 export class Line implements Asker, Leased {
   readonly #waiting = new Waiting()
@@ -43,6 +47,10 @@ export class Line implements Asker, Leased {
   before: Leased | undefined
   after: Leased | undefined
   holder: Place | undefined
+  /** The tenure that has been passed on here. */
+  #shared: Tenure | undefined
+  /** While it lingers: tells the last holder what becomes of the lock. */
+  #lingering: ((release: Promise<boolean> | boolean) => void) | undefined
 
   constructor(
     readonly core: Core,
@@ -57,7 +65,9 @@ export class Line implements Asker, Leased {
   join(place: Place): void {
     const taken = this.held !== undefined || this.#waiting.size > 0
     const { key, policy } = place.want
-    if (taken && !policy.blocking) {
+    const { held } = this
+    const lingers = held !== undefined && this.#lingering !== undefined
+    if (taken && !lingers && !policy.blocking) {
       place.refuse(new MutexLockError('the key is held or waited for', { key }))
       return
     }
@@ -73,7 +83,8 @@ export class Line implements Asker, Leased {
       return
     }
     this.#waiting.push(place)
-    if (taken) this.core.store.listen()
+    if (lingers) unheard(this.#advance(held, now()))
+    else if (taken) this.core.store.listen()
     else this.#ask()
     if (place.state !== 'new') return
     place.wait()
@@ -209,9 +220,26 @@ export class Line implements Asker, Leased {
     const tenure = this.held
     if (place !== this.holder || !tenure) return false
     this.holder = undefined
-    const release = this.#advance(tenure, at)
+    const release = this.#mayLinger(tenure, at) ? this.#linger() : this.#advance(tenure, at)
     place.free(release)
     return release
+  }
+
+  /** Others elsewhere don't wait for it, and here somebody is likely to come. */
+  #mayLinger(tenure: Tenure, at: number): boolean {
+    if (tenure !== this.#shared || tenure.contended || this.#next) return false
+    return lastsOn(tenure, tenure.lease, at) && this.#hears(tenure, at)
+  }
+
+  #linger(): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#lingering = resolve
+      const over = () => {
+        if (this.held && this.#lingering === resolve) unheard(this.#advance(this.held, now()))
+      }
+      // The sockets are read between the two.
+      setImmediate(() => setImmediate(over))
+    })
   }
 
   /** Ends what the clock says is over: after a stall nobody else may have looked yet. */
@@ -242,8 +270,17 @@ export class Line implements Asker, Leased {
 
   /** Nobody holds the tenure: who is next? */
   #advance(tenure: Tenure, at: number): Promise<boolean> | boolean {
+    const tell = this.#lingering
+    this.#lingering = undefined
+    const release = this.#passOn(tenure, at) || this.#giveBack(tenure)
+    tell?.(release)
+    return release
+  }
+
+  /** Gives whether somebody here has it now, or is about to. */
+  #passOn(tenure: Tenure, at: number): boolean {
     const next = this.#next
-    if (!next || !this.#mayPassOn(tenure, next, at)) return this.#giveBack(tenure)
+    if (!next || !this.#mayPassOn(tenure, next, at)) return false
     const spare = tenure.token === null || tenure.token < tenure.lastToken(at)
     if (!spare || this.core.pace.spent(at)) {
       setImmediate(() => {
@@ -254,18 +291,24 @@ export class Line implements Asker, Leased {
     if (tenure.token !== null) tenure.token++
     // Who is older elsewhere is to be heard of.
     if (tenure.contended) this.core.store.listen()
+    // In memory nothing lasts for less than ever, and giving it back costs nothing.
+    if (tenure.deadline < Number.POSITIVE_INFINITY) this.#shared = tenure
     this.#deliver(tenure, next, at)
     return true
   }
 
   /** Others get it after a slice, but for those here who have waited for longer than all of them. */
   #mayPassOn(tenure: Tenure, next: Place, at: number): boolean {
-    const lease = Math.max(tenure.lease, next.want.policy.lease)
-    if (at >= tenure.deadline - Math.min(SPARE, lease / 8)) return false
+    if (!lastsOn(tenure, Math.max(tenure.lease, next.want.policy.lease), at)) return false
     if (tenure.contended) {
       if (at - tenure.since < SLICE) return true
       if (next.since >= tenure.othersSince) return false
     }
+    return this.#hears(tenure, at)
+  }
+
+  /** Would this process know if others waited for it? */
+  #hears(tenure: Tenure, at: number): boolean {
     return tenure.heard >= this.core.store.listeningSince || at - tenure.heard < WORD
   }
 
@@ -299,6 +342,8 @@ export class Line implements Asker, Leased {
     this.held = undefined
     this.holder = undefined
     this.core.keeper.forget(this)
+    this.#lingering?.(false)
+    this.#lingering = undefined
     this.#ask(true)
     // Last, since it runs the holder's own listeners, and they may come back for the key.
     const { key } = holder?.want ?? {}
@@ -313,6 +358,11 @@ export class Line implements Asker, Leased {
     place.lose(reason, release)
     return release
   }
+}
+
+/** Is there enough of the lease left for one more holder? */
+function lastsOn(tenure: Tenure, lease: number, at: number): boolean {
+  return at < tenure.deadline - Math.min(SPARE, lease / 8)
 }
 
 /** Why the holder's time is over. A lease that reaches to the end of a hold ends a little sooner. */

@@ -116,6 +116,8 @@ export class Lock implements AsyncDisposable {
   /**
    * Gives the lock back. The next waiter in this process has it before this returns, unless others are
    * due first: other processes, or everything else after 1.5 ms of hand-overs in one turn of the event loop.
+   * With no waiter anywhere it goes back to the store: at once, or a turn of the event loop later if others
+   * in this process have had it just before.
    *
    * It may be left unawaited: a rejection that nobody handles does not end the process, and the
    * lease ends the lock.
